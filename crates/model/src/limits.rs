@@ -1,0 +1,91 @@
+//! Every bound on what others can fill. Each has an answer when it is reached, named here.
+
+use std::time::Duration;
+
+/// Octets of one SIP message, body included. More: 513 on a datagram or the stream is closed.
+pub const MESSAGE_BYTES_MAX: usize = 65_535;
+/// Octets of the header section of a message. More: 513 or the stream is closed.
+pub const HEADER_SECTION_BYTES_MAX: usize = 32_768;
+/// Header lines in one message. More: 400.
+pub const HEADERS_MAX: usize = 256;
+/// Values of one header, commas and repeated lines counted alike. More: 400.
+pub const HEADER_VALUES_MAX: usize = 128;
+/// Via values a request may carry when it reaches us. More: 400.
+pub const VIAS_MAX: usize = 70;
+/// Octets of an address-of-record. More: 400.
+pub const ADDRESS_OF_RECORD_BYTES_MAX: usize = 256;
+/// Octets of one Contact URI with its parameters. More: 400.
+pub const CONTACT_BYTES_MAX: usize = 1_024;
+/// Octets of all Path values of one registration. More: 400.
+pub const PATH_BYTES_MAX: usize = 2_048;
+/// Octets of a Call-ID kept with a binding. More: 400.
+pub const CALL_ID_BYTES_MAX: usize = 256;
+/// Contacts in one REGISTER. More: 400.
+pub const CONTACTS_PER_REGISTER_MAX: usize = 32;
+/// Default of the devices of one user. More: 403 with the reason.
+pub const DEVICES_PER_USER_DEFAULT: u16 = 8;
+/// The most devices a topology may allow one user.
+pub const DEVICES_PER_USER_MAX: u16 = 64;
+/// Targets of one forked request. The rest is left out, lowest q first.
+pub const TARGETS_MAX: usize = 64;
+/// Forwarded branches of one request, redirects included. More: the best response so far.
+pub const BRANCHES_MAX: usize = 64;
+/// Routing groups of a pool.
+pub const ROUTING_GROUPS: u8 = 12;
+/// Server transactions of one shard. More: 503 with Retry-After.
+pub const SERVER_TRANSACTIONS_MAX: usize = 200_000;
+/// Client transactions of one shard. More: 503 with Retry-After upstream.
+pub const CLIENT_TRANSACTIONS_MAX: usize = 200_000;
+/// Forwarded requests that one shard keeps. More: 503 with Retry-After.
+pub const PROXY_CONTEXTS_MAX: usize = 100_000;
+/// Stream connections of one shard. More: the newest is closed.
+pub const CONNECTIONS_MAX: usize = 100_000;
+/// Stream connections of one remote address. More: the newest is closed.
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
+/// Octets waiting to be written to one connection. More: the connection is closed.
+pub const CONNECTION_WRITE_BYTES_MAX: usize = 262_144;
+/// Time a connection may take for its TLS handshake and for each whole message. More: closed.
+pub const CONNECTION_HALF_OPEN_MAX: Duration = Duration::from_secs(10);
+/// Commands waiting for the disk of one server. More: 503 with Retry-After.
+pub const COMMANDS_WAITING_MAX: usize = 65_536;
+/// Commands of one group commit.
+pub const COMMIT_BATCH_MAX: usize = 1_024;
+/// Octets of a topology document. More: refused.
+pub const TOPOLOGY_BYTES_MAX: usize = 4 * 1_048_576;
+/// Octets of the body of one request between servers. More: 413.
+pub const PEER_BODY_BYTES_MAX: usize = 8 * 1_048_576;
+/// Accounts in one page of a journal or an import.
+pub const ACCOUNTS_PER_PAGE_MAX: usize = 2_000;
+/// Requests between servers that wait for one peer. More: the newest fails.
+pub const PEER_REQUESTS_MAX: usize = 256;
+/// Nonces whose counts one server remembers. More: the oldest leave and their next use is `stale`.
+pub const NONCES_TRACKED_MAX: usize = 1_000_000;
+/// By how much wall clocks of two servers may differ without harm.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(30);
+/// Octets of the key of a control record. More: refused.
+pub const CONTROL_KEY_BYTES_MAX: usize = 256;
+/// Octets of one control record. More: refused.
+pub const CONTROL_VALUE_BYTES_MAX: usize = 65_536;
+/// Records in one control store. More: refused.
+pub const CONTROL_RECORDS_MAX: usize = 65_536;
+/// Home pools of which one store holds data. More: refused.
+pub const HOME_POOLS_MAX: usize = 1_024;
+/// Newest operations of a home pool's user data that are recognised when repeated. Older: executed again, except
+/// the one that made an account what it is.
+pub const JOURNAL_OPERATIONS_MAX: u64 = 100_000;
+/// Time without an octet after which a stream connection is closed, unless configured: longer than the half hour
+/// after which a phone refreshes a registration of one hour.
+pub const CONNECTION_IDLE_DEFAULT: Duration = Duration::from_secs(2_400);
+/// Events of stream connections that wait for one shard. More: connections are not read until there is room.
+pub const STREAM_EVENTS_MAX: usize = 1_024;
+/// Octets of messages that wait for one shard. More: connections are not read until there is room.
+pub const STREAM_EVENT_BYTES_MAX: usize = 8 * 1_048_576;
+/// Octets of datagrams of one UDP socket that wait for the system to take them. More: the newest is refused.
+pub const DATAGRAM_QUEUE_BYTES_MAX: usize = 4 * 1_048_576;
+/// Reports of lost datagrams that wait for one shard. More: the newest is dropped and counted.
+pub const SEND_FAILURES_MAX: usize = 1_024;
+/// Operations that one routing group remembers, so that a repeated one takes effect once. More: the oldest are
+/// forgotten; the order of CSeq then refuses a repetition.
+pub const OPERATIONS_REMEMBERED_MAX: usize = 4_096;
+/// Flows of one device (RFC 5626 section 4.2.1 expects up to four). More: 403 with the reason.
+pub const FLOWS_PER_DEVICE_MAX: u16 = 4;

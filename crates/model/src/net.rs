@@ -1,0 +1,134 @@
+//! Where messages come from and go to, in words that machines can share.
+
+use std::{fmt, net::SocketAddr};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ServerName;
+
+/// Transport protocol of SIP. Source: RFC 3261 section 18, RFC 7118 for the WebSocket ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Datagrams; retransmission is ours.
+    Udp,
+    /// A stream.
+    Tcp,
+    /// A stream under TLS.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket under TLS.
+    Wss,
+}
+
+impl Protocol {
+    /// Whether the transport delivers or reports; decides retransmission timers (RFC 3261 section 17).
+    pub const fn is_reliable(self) -> bool {
+        match self {
+            Self::Udp => false,
+            Self::Tcp | Self::Tls | Self::Ws | Self::Wss => true,
+        }
+    }
+
+    /// The token in a Via header.
+    pub const fn via_token(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+            Self::Ws => "WS",
+            Self::Wss => "WSS",
+        }
+    }
+
+    /// The value of a `transport` URI parameter.
+    pub const fn uri_token(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.uri_token())
+    }
+}
+
+/// One flow of one process: a connection, or the UDP socket of one shard. The upper 16 bits are the shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowId(u64);
+
+impl FlowId {
+    /// The flow with this serial number on this shard. Serial 0 is the shard's UDP socket.
+    pub const fn new(shard: u16, serial: u64) -> Self {
+        Self((shard as u64) << 48 | serial & 0xffff_ffff_ffff)
+    }
+
+    /// The flow with this number, as printed by [`Self::number`].
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The number, for flow tokens and logs.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// The shard that holds the flow.
+    pub const fn shard(self) -> u16 {
+        (self.0 >> 48 & 0xffff) as u16
+    }
+}
+
+/// The far end of a flow, and the local address it talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Address of the far end.
+    pub remote: SocketAddr,
+    /// Our address on this flow.
+    pub local: SocketAddr,
+    /// The flow.
+    pub flow: FlowId,
+}
+
+/// Where a request goes next; `node` turns it into a [`Peer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// Over a flow that exists: a registered connection or the socket a datagram came from.
+    Flow(Peer),
+    /// To an address, over a connection that may have to be made.
+    Address {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// Where to.
+        remote: SocketAddr,
+    },
+    /// To a server of the topology, over mutual TLS.
+    Server(ServerName),
+}
+
+/// What a request that leaves over one next hop says about us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leg {
+    /// `SIP/2.0/UDP host:port`, the Via up to the branch parameter.
+    pub via: Bytes,
+    /// `<sip:host:port;transport=udp;lr>`, what Record-Route says, flow token included where one is needed.
+    pub record_route: Bytes,
+}
+
+/// A server transaction of one shard; unique until the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerTransaction(pub u64);
+
+/// A client transaction of one shard; unique until the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientTransaction(pub u64);

@@ -1,0 +1,187 @@
+//! Users of the home pools that this server owns the accounts of.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::{Query, State},
+    http::StatusCode,
+};
+use model::{AddressOfRecord, PoolName, limits};
+use serde::Deserialize;
+use store::{
+    Account, AccountChange, AccountWrite, CommitError, Condition, Credentials, DigestAlgorithm, OperationId,
+    UserStore,
+};
+
+use super::{
+    ApiError, blocking, only_operator,
+    wire::{Changed, UserPut, UserRecord, UserWhere, UsersPut},
+};
+use crate::{HomeIndex, Shared, accounts, clock, peers::Caller};
+
+/// Which users to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    home: PoolName,
+    after: Option<AddressOfRecord>,
+    max: Option<usize>,
+}
+
+/// `GET /v1/users`: users of a home pool in order, at most `limits::ACCOUNTS_PER_PAGE_MAX`.
+pub async fn list(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Vec<UserRecord>>, ApiError> {
+    only_operator(&caller)?;
+    let users = Arc::clone(&shared.users);
+    let max = query.max.unwrap_or(limits::ACCOUNTS_PER_PAGE_MAX).min(limits::ACCOUNTS_PER_PAGE_MAX);
+    let found = blocking(move || users.list(&query.home, query.after.as_ref(), max)).await?;
+    let found = found.map_err(|error| ApiError::failed(&error))?;
+    Ok(Json(found.into_iter().map(record).collect()))
+}
+
+/// `POST /v1/users`: adds users or changes them, all or none.
+pub async fn put(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Json(request): Json<UsersPut>,
+) -> Result<Json<Changed>, ApiError> {
+    only_operator(&caller)?;
+    only_at_home(&shared, &request.home)?;
+    let changes: Vec<AccountChange> =
+        request.users.into_iter().map(|user| change(&shared, user)).collect::<Result<_, _>>()?;
+    commit(&shared, request.home, changes).await
+}
+
+/// Which user is meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserQuery {
+    aor: AddressOfRecord,
+}
+
+/// `DELETE /v1/users`: removes a user; registrations go with the account.
+pub async fn remove(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<UserQuery>,
+) -> Result<Json<Changed>, ApiError> {
+    only_operator(&caller)?;
+    let home = home_of(&shared, &query.aor)?.1;
+    only_at_home(&shared, &home)?;
+    let change = AccountChange {
+        operation: accounts::fresh_operation(),
+        aor: query.aor,
+        changed_at: clock::wall_time(),
+        condition: Condition::Any,
+        write: AccountWrite::Remove,
+    };
+    commit(&shared, home, vec![change]).await
+}
+
+/// `GET /v1/users/where`: home pool, backup registrar and who serves the user now.
+pub async fn find(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<UserQuery>,
+) -> Result<Json<UserWhere>, ApiError> {
+    let (index, home) = home_of(&shared, &query.aor)?;
+    let (served_by, service) = shared.served_by(index);
+    let devices = shared.bindings(index, &query.aor).len();
+    Ok(Json(UserWhere {
+        backup: shared.topology.backup_of(&home).map(|pool| pool.name.clone()),
+        aor: query.aor,
+        home,
+        served_by,
+        service,
+        devices,
+    }))
+}
+
+async fn commit(
+    shared: &Arc<Shared>,
+    home: PoolName,
+    changes: Vec<AccountChange>,
+) -> Result<Json<Changed>, ApiError> {
+    let users = Arc::clone(&shared.users);
+    let done = blocking(move || {
+        let epoch = users.highest_epoch(&home)?;
+        users.commit(&home, epoch, &changes)
+    })
+    .await?;
+    let changed = done.map_err(|error| refused(&error))?.len();
+    Ok(Json(Changed { changed }))
+}
+
+fn refused(error: &CommitError) -> ApiError {
+    let status = match error {
+        CommitError::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        CommitError::Exists { .. }
+        | CommitError::Changed { .. }
+        | CommitError::HomedElsewhere { .. }
+        | CommitError::OperationReused { .. }
+        | CommitError::Stale(_) => StatusCode::CONFLICT,
+        CommitError::Missing { .. } => StatusCode::NOT_FOUND,
+        CommitError::DirectoryOnly { .. } | CommitError::TooManyHomes { .. } => StatusCode::FORBIDDEN,
+        CommitError::Unknown(_) | CommitError::Store(_) => return ApiError::failed(error),
+    };
+    ApiError::new(status, error)
+}
+
+fn only_at_home(shared: &Shared, home: &PoolName) -> Result<(), ApiError> {
+    if shared.pool == *home {
+        return Ok(());
+    }
+    let message = format!("users homed on {home} are changed at {home}, not at {}", shared.pool);
+    Err(ApiError::new(StatusCode::FORBIDDEN, message))
+}
+
+fn home_of(shared: &Shared, aor: &AddressOfRecord) -> Result<(HomeIndex, PoolName), ApiError> {
+    let unknown = || ApiError::new(StatusCode::NOT_FOUND, format!("there is no user {aor}"));
+    let user = shared.directory.user(aor).ok_or_else(unknown)?;
+    let home = shared.directory.homes().name(user.home).ok_or_else(unknown)?;
+    Ok((user.home, home.clone()))
+}
+
+fn record(account: Account) -> UserRecord {
+    let names = |list: Vec<DigestAlgorithm>| list.iter().map(ToString::to_string).collect();
+    UserRecord {
+        aor: account.aor,
+        home: account.home,
+        algorithms: account.algorithms.map(names),
+        version: account.version,
+    }
+}
+
+fn change(shared: &Shared, user: UserPut) -> Result<AccountChange, ApiError> {
+    let aor = user.aor;
+    if !shared.topology.domains.iter().any(|domain| domain.as_str() == aor.domain()) {
+        return Err(ApiError::bad_request(format!("{aor}: {} is no domain of this deployment", aor.domain())));
+    }
+    let wrong = |what: &str| ApiError::bad_request(format!("{aor}: {what} is not hexadecimal of the right length"));
+    let credentials = Credentials {
+        ha1_md5: octets(&user.ha1_md5).ok_or_else(|| wrong("ha1_md5"))?,
+        ha1_sha256: octets(&user.ha1_sha256).ok_or_else(|| wrong("ha1_sha256"))?,
+    };
+    let operation = octets::<16>(&user.operation).ok_or_else(|| wrong("operation"))?;
+    let parse = |names: Vec<String>| names.iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>();
+    let algorithms = user.algorithms.map(parse).transpose().map_err(ApiError::bad_request)?;
+    Ok(AccountChange {
+        operation: OperationId::new(u128::from_be_bytes(operation)),
+        aor,
+        changed_at: clock::wall_time(),
+        condition: Condition::Any,
+        write: AccountWrite::Put { credentials, algorithms },
+    })
+}
+
+fn octets<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let pairs = digits.chunks(2).map(|pair| match pair {
+        [high, low] => Some(high << 4 | low),
+        _ => None,
+    });
+    pairs.collect::<Option<Vec<u8>>>()?.try_into().ok()
+}

@@ -1,0 +1,214 @@
+//! Who is homed where, and what proves a password: the accounts of this server's store, in memory.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::{PoisonError, RwLock},
+};
+
+use hashbrown::{Equivalent, HashMap};
+use model::{AddressOfRecord, PoolName, limits};
+use store::{Account, AccountState, Changes, Credentials, DigestAlgorithm};
+use topology::Topology;
+
+/// A home pool's place among the home pools of the topology, in the order of the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HomeIndex(pub u16);
+
+/// The home pools of the topology, by index and by name.
+#[derive(Clone, Debug)]
+pub struct Homes(Vec<PoolName>);
+
+impl Homes {
+    /// The home pools of this topology.
+    pub fn of(topology: &Topology) -> Self {
+        Self(topology.home_pools().map(|pool| pool.name.clone()).collect())
+    }
+
+    /// The index of a home pool.
+    pub fn index(&self, name: &PoolName) -> Option<HomeIndex> {
+        let at = self.0.iter().position(|home| home == name)?;
+        u16::try_from(at).ok().map(HomeIndex)
+    }
+
+    /// The name at an index.
+    pub fn name(&self, index: HomeIndex) -> Option<&PoolName> {
+        self.0.get(usize::from(index.0))
+    }
+
+    /// All of them in order.
+    pub fn iter(&self) -> impl Iterator<Item = (HomeIndex, &PoolName)> {
+        self.0.iter().enumerate().filter_map(|(at, name)| u16::try_from(at).ok().map(|at| (HomeIndex(at), name)))
+    }
+}
+
+/// What the directory knows of one user.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Whose.
+    pub aor: AddressOfRecord,
+    /// Home pool.
+    pub home: HomeIndex,
+    /// What proves the password; `None` where this server holds only the directory of the home pool.
+    pub credentials: Option<Credentials>,
+    /// Digest algorithms for this user instead of the pool's.
+    pub algorithms: Option<Box<[DigestAlgorithm]>>,
+}
+
+/// Every user of the deployment that this server knows, kept current by the store. Read by all shards.
+#[derive(Debug)]
+pub struct Directory {
+    homes: Homes,
+    users: RwLock<HashMap<AddressOfRecord, Entry>>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    home: HomeIndex,
+    credentials: Option<Box<Credentials>>,
+    algorithms: Option<Box<[DigestAlgorithm]>>,
+}
+
+impl Directory {
+    /// An empty directory over these home pools.
+    pub fn new(homes: Homes) -> Self {
+        Self { homes, users: RwLock::default() }
+    }
+
+    /// The home pools.
+    pub const fn homes(&self) -> &Homes {
+        &self.homes
+    }
+
+    /// The user with this address-of-record.
+    pub fn user(&self, aor: &AddressOfRecord) -> Option<User> {
+        self.find(aor.as_str())
+    }
+
+    /// The user whose name in this digest realm is `username`, which may be written with its domain.
+    pub fn user_named(&self, username: &[u8], realm: &[u8]) -> Option<User> {
+        let name = match username.iter().rposition(|&octet| octet == b'@') {
+            Some(at) if username.get(at + 1..) == Some(realm) => username.get(..at)?,
+            Some(_) | None => username,
+        };
+        let mut key = [0_u8; limits::ADDRESS_OF_RECORD_BYTES_MAX];
+        let mut length = 0_usize;
+        for part in [b"sip:".as_slice(), name, b"@", realm] {
+            key.get_mut(length..length.checked_add(part.len())?)?.copy_from_slice(part);
+            length += part.len();
+        }
+        self.find(std::str::from_utf8(key.get(..length)?).ok()?)
+    }
+
+    /// How many users are known.
+    pub fn len(&self) -> usize {
+        self.users.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether no user is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes over what the store says has changed.
+    pub fn apply(&self, changes: &Changes<'_>) {
+        let Some(home) = self.homes.index(changes.home) else { return };
+        let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
+        for state in changes.accounts {
+            match state {
+                AccountState::Present(account) => {
+                    users.insert(account.aor.clone(), entry(home, account));
+                }
+                AccountState::Removed(aor) => {
+                    if users.get(aor).is_some_and(|entry| entry.home == home) {
+                        users.remove(aor);
+                    }
+                }
+            }
+        }
+    }
+
+    fn find(&self, aor: &str) -> Option<User> {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        let (aor, entry) = users.get_key_value(&Text(aor))?;
+        Some(User {
+            aor: aor.clone(),
+            home: entry.home,
+            credentials: entry.credentials.as_deref().copied(),
+            algorithms: entry.algorithms.clone(),
+        })
+    }
+}
+
+fn entry(home: HomeIndex, account: &Account) -> Entry {
+    Entry {
+        home,
+        credentials: account.credentials.map(Box::new),
+        algorithms: account.algorithms.as_deref().map(Box::from),
+    }
+}
+
+/// A key that is found without making an address-of-record of it.
+struct Text<'a>(&'a str);
+
+impl Hash for Text<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Equivalent<AddressOfRecord> for Text<'_> {
+    fn equivalent(&self, key: &AddressOfRecord) -> bool {
+        key.as_str() == self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Epoch, WallTime};
+
+    use super::*;
+
+    fn directory() -> Directory {
+        Directory::new(Homes(vec![PoolName::new("east").unwrap(), PoolName::new("west").unwrap()]))
+    }
+
+    fn account(aor: &str, home: &str) -> Account {
+        Account {
+            aor: AddressOfRecord::new(aor).unwrap(),
+            home: PoolName::new(home).unwrap(),
+            credentials: Some(Credentials { ha1_md5: [1; 16], ha1_sha256: [2; 32] }),
+            algorithms: None,
+            version: 1,
+            epoch: Epoch::ZERO,
+            changed_at: WallTime::default(),
+        }
+    }
+
+    fn apply(directory: &Directory, home: &str, state: AccountState) {
+        let home = PoolName::new(home).unwrap();
+        directory.apply(&Changes { home: &home, sequence: 1, accounts: &[state] });
+    }
+
+    #[test]
+    fn a_user_is_found_by_address_and_by_name_in_the_realm() {
+        let directory = directory();
+        apply(&directory, "west", AccountState::Present(account("sip:alice@example.com", "west")));
+
+        assert_eq!(directory.user_named(b"alice", b"example.com").unwrap().home, HomeIndex(1));
+        assert!(directory.user_named(b"alice@example.com", b"example.com").is_some());
+        assert!(directory.user_named(b"alice", b"example.org").is_none());
+        assert!(directory.user_named(&[b'a'; 400], b"example.com").is_none());
+    }
+
+    #[test]
+    fn removal_in_a_former_home_leaves_the_user_in_the_new_one() {
+        let directory = directory();
+        let aor = AddressOfRecord::new("sip:alice@example.com").unwrap();
+        apply(&directory, "east", AccountState::Present(account(aor.as_str(), "east")));
+        apply(&directory, "west", AccountState::Present(account(aor.as_str(), "west")));
+
+        apply(&directory, "east", AccountState::Removed(aor.clone()));
+
+        assert_eq!(directory.user(&aor).unwrap().home, HomeIndex(1));
+    }
+}

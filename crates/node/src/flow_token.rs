@@ -1,0 +1,198 @@
+//! Flow tokens: the user part of our own Route and Path URIs that names the flow a request goes out on.
+//!
+//! A token holds the far end's and our own address and, for a connection, the flow and the boot it belongs to, under
+//! a keyed MAC, so that nobody can aim requests at addresses of his choice. Source: RFC 5626 section 5.2.
+
+use std::{
+    hash::Hasher,
+    net::{IpAddr, SocketAddr},
+};
+
+use model::{FlowId, Peer, Protocol};
+use siphasher::sip::SipHasher24;
+
+/// Octets of the MAC at the end of a token.
+const MAC_BYTES: usize = 8;
+/// Most octets of a token before it is written in hexadecimal: two IPv6 addresses.
+const TOKEN_BYTES_MAX: usize = 1 + 4 + 8 + 2 * 19 + MAC_BYTES;
+
+/// Makes and reads the tokens of one server.
+#[derive(Clone, Debug)]
+pub struct FlowTokens {
+    key: (u64, u64),
+    boot: u32,
+}
+
+/// What a token says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenFlow {
+    /// Send here; for a connection it belongs to this boot, yet it may have closed since.
+    Alive(Peer),
+    /// The connection belonged to an earlier boot: 430 Flow Failed.
+    Gone,
+}
+
+impl FlowTokens {
+    /// Tokens under `key`, shared by all boots of this server, for connections of this `boot`.
+    pub const fn new(key: (u64, u64), boot: u32) -> Self {
+        Self { key, boot }
+    }
+
+    /// Writes the token of a flow: lower-case hexadecimal, at most 118 characters.
+    pub fn write(&self, peer: &Peer) -> String {
+        let mut bytes = Vec::with_capacity(TOKEN_BYTES_MAX);
+        bytes.push(protocol_number(peer.protocol));
+        bytes.extend_from_slice(&self.boot.to_be_bytes());
+        bytes.extend_from_slice(&peer.flow.number().to_be_bytes());
+        push_address(&mut bytes, peer.remote);
+        push_address(&mut bytes, peer.local);
+        let mac = self.mac(&bytes);
+        bytes.extend_from_slice(&mac);
+        to_hex(&bytes)
+    }
+
+    /// Reads a token; `None` when it is none of ours.
+    pub fn read(&self, token: &[u8]) -> Option<TokenFlow> {
+        if token.len() > 2 * TOKEN_BYTES_MAX {
+            return None;
+        }
+        let bytes = from_hex(token)?;
+        let (content, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC_BYTES)?)?;
+        if self.mac(content) != mac {
+            return None;
+        }
+        let (&protocol, rest) = content.split_first()?;
+        let protocol = protocol_of(protocol)?;
+        let (boot, rest) = rest.split_first_chunk::<4>()?;
+        let (flow, rest) = rest.split_first_chunk::<8>()?;
+        let (remote, rest) = take_address(rest)?;
+        let (local, rest) = take_address(rest)?;
+        if !rest.is_empty() {
+            return None;
+        }
+        if protocol != Protocol::Udp && u32::from_be_bytes(*boot) != self.boot {
+            return Some(TokenFlow::Gone);
+        }
+        let flow = FlowId::from_number(u64::from_be_bytes(*flow));
+        Some(TokenFlow::Alive(Peer { protocol, remote, local, flow }))
+    }
+
+    fn mac(&self, content: &[u8]) -> [u8; MAC_BYTES] {
+        let mut hasher = SipHasher24::new_with_keys(self.key.0, self.key.1);
+        hasher.write(content);
+        hasher.finish().to_be_bytes()
+    }
+}
+
+const fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Udp => 1,
+        Protocol::Tcp => 2,
+        Protocol::Tls => 3,
+        Protocol::Ws => 4,
+        Protocol::Wss => 5,
+    }
+}
+
+const fn protocol_of(number: u8) -> Option<Protocol> {
+    match number {
+        1 => Some(Protocol::Udp),
+        2 => Some(Protocol::Tcp),
+        3 => Some(Protocol::Tls),
+        4 => Some(Protocol::Ws),
+        5 => Some(Protocol::Wss),
+        _ => None,
+    }
+}
+
+fn push_address(bytes: &mut Vec<u8>, address: SocketAddr) {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            bytes.push(4);
+            bytes.extend_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            bytes.push(6);
+            bytes.extend_from_slice(&ip.octets());
+        }
+    }
+    bytes.extend_from_slice(&address.port().to_be_bytes());
+}
+
+fn take_address(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
+    let (&kind, rest) = bytes.split_first()?;
+    let (ip, rest) = match kind {
+        4 => rest.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
+        6 => rest.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
+        _ => return None,
+    };
+    let (port, rest) = rest.split_first_chunk::<2>()?;
+    Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), rest))
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or('0');
+    bytes.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte)]).collect()
+}
+
+fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    text.chunks_exact(2)
+        .map(|pair| match pair {
+            [high, low] => Some(value(*high)? << 4 | value(*low)?),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(protocol: Protocol) -> Peer {
+        Peer {
+            protocol,
+            remote: "192.0.2.7:40000".parse().unwrap(),
+            local: "[2001:db8::1]:5061".parse().unwrap(),
+            flow: FlowId::new(1, 77),
+        }
+    }
+
+    #[test]
+    fn a_token_names_its_flow() {
+        let tokens = FlowTokens::new((1, 2), 9);
+
+        let token = tokens.write(&peer(Protocol::Tls));
+
+        assert_eq!(tokens.read(token.as_bytes()), Some(TokenFlow::Alive(peer(Protocol::Tls))));
+    }
+
+    #[test]
+    fn a_connection_of_an_earlier_boot_is_gone_but_an_address_is_not() {
+        let before = FlowTokens::new((1, 2), 9);
+        let after = FlowTokens::new((1, 2), 10);
+
+        assert_eq!(after.read(before.write(&peer(Protocol::Tcp)).as_bytes()), Some(TokenFlow::Gone));
+        assert_eq!(
+            after.read(before.write(&peer(Protocol::Udp)).as_bytes()),
+            Some(TokenFlow::Alive(peer(Protocol::Udp)))
+        );
+    }
+
+    #[test]
+    fn a_forged_or_damaged_token_is_none_of_ours() {
+        let tokens = FlowTokens::new((1, 2), 9);
+        let foreign = FlowTokens::new((1, 3), 9).write(&peer(Protocol::Udp));
+        let own = tokens.write(&peer(Protocol::Udp));
+
+        assert_eq!(tokens.read(foreign.as_bytes()), None);
+        assert_eq!(tokens.read(&own.as_bytes()[..own.len() - 2]), None);
+        assert_eq!(tokens.read(b"zz"), None);
+        assert_eq!(tokens.read(b""), None);
+    }
+}

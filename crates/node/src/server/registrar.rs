@@ -1,0 +1,258 @@
+//! A server of the front-end or branch role: shards, ownership, copies of accounts, API.
+
+use std::{future::Future, path::Path, sync::Arc, thread, time::Duration};
+
+use model::{Epoch, Instant, RoutingGroup};
+use pairing::{Authority, Service, Standing};
+use registrar::{Change, Command, OperationId};
+use store::{HotStore, SingleVoterHotStore, SqliteUserStore, UserStore};
+use tokio::{
+    runtime::Builder,
+    sync::{oneshot, watch},
+    time::sleep,
+};
+use topology::{BranchRecovery, Role, Server, Topology};
+use tracing::{error, info};
+use transport::ShardConfig;
+
+use super::{ServeError, say_ready, tls::Certificates};
+use crate::{
+    AuthorityTable, Counters, Deployment, Directory, FlowTokens, Homes, Links, OwnershipContext, Ownerships,
+    Shared, accounts, api, clock,
+    peers::{PeerClient, PeerServer},
+    replication,
+    shard::{Shard, SharedLedger, mail::{Mail, Mailer}},
+};
+
+/// Folder of bindings in the server's data folder.
+const BINDINGS_FOLDER: &str = "bindings";
+/// Time between two rounds in which expired bindings are let go.
+const EXPIRE_EVERY: Duration = Duration::from_secs(5);
+/// Users whose expired bindings one round lets go in one routing group.
+const EXPIRE_USERS_MAX: u32 = 1_000;
+/// Time between two looks at what a branch reaches.
+const BRANCH_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until `stop` is done.
+pub async fn run(
+    deployment: &Deployment,
+    topology: Arc<Topology>,
+    server: Server,
+    role: Role,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let certificates = Certificates::read(deployment, &server.name)?;
+    let client = PeerClient::new(Arc::clone(&certificates.internal_client));
+    let listener = PeerServer::bind(
+        server.listen.internal_http,
+        Arc::clone(&certificates.internal_server),
+        Arc::clone(&topology),
+    )
+    .await?;
+    let shared = open(deployment, topology, server, role, &client)?;
+    let shards = start_shards(&shared, &certificates)?;
+    shared.links.watch(&client, shared.directory.homes());
+    replication::start(&shared.topology, &shared.pool, &shared.users, &client);
+    tokio::spawn(stand_alone(Arc::clone(&shared)));
+    tokio::spawn(expire(Arc::clone(&shared)));
+    info!(node = %shared.server.name, pool = %shared.pool, users = shared.directory.len(), "server ready");
+    say_ready();
+    let ended = async {
+        let (done, ended) = oneshot::channel();
+        thread::spawn(move || {
+            shards.threads.into_iter().for_each(|thread| drop(thread.join()));
+            let _ = done.send(());
+        });
+        let _ = ended.await;
+    };
+    tokio::pin!(ended);
+    tokio::select! {
+        () = listener.run(api::registrar_routes(Arc::clone(&shared))) => {}
+        () = stop => {}
+        () = &mut ended => error!("a shard ended by itself"),
+    }
+    for mailer in &shards.mailers {
+        mailer.post(Mail::Stop);
+    }
+    info!(node = %shared.server.name, "server stopped");
+    Ok(())
+}
+
+/// Opens the stores and everything that all parts share.
+fn open(
+    deployment: &Deployment,
+    topology: Arc<Topology>,
+    server: Server,
+    role: Role,
+    client: &PeerClient,
+) -> Result<Arc<Shared>, ServeError> {
+    let data = deployment.data(&server.name);
+    std::fs::create_dir_all(&data).map_err(|source| ServeError::Data { folder: data.clone(), source })?;
+    let nonce_key = nonce_key(&deployment.nonce_key(&server.name))?;
+    let users = Arc::new(SqliteUserStore::open(&data.join(accounts::USERS_FILE))?);
+    let hot = Arc::new(SingleVoterHotStore::open(&data.join(BINDINGS_FOLDER))?);
+    let homes = Homes::of(&topology);
+    let directory = Arc::new(Directory::new(homes.clone()));
+    let (user_news, _) = watch::channel(0_u64);
+    let (follower, news) = (Arc::clone(&directory), user_news.clone());
+    users.follow(Box::new(move |changes| {
+        follower.apply(changes);
+        news.send_modify(|number| *number += 1);
+    }))?;
+    let authority = Arc::new(AuthorityTable::new(&homes));
+    let context = OwnershipContext {
+        topology: Arc::clone(&topology),
+        homes: homes.clone(),
+        authority: Arc::clone(&authority),
+        client: client.clone(),
+        data: data.clone(),
+    };
+    let boot = clock::random_seed();
+    let settings = topology.pool(&server.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
+    let (one, two, _) = key_parts(&nonce_key, server.name.as_str());
+    Ok(Arc::new(Shared {
+        ownerships: Ownerships::start(&context, &server.pool),
+        links: Arc::new(Links::of(&topology, &homes, &server.name)),
+        pool: server.pool.clone(),
+        own_home: homes.index(&server.pool),
+        tokens: FlowTokens::new((one, two), u32::try_from(boot & 0xffff_ffff).unwrap_or(0)),
+        nonce_counts: SharedLedger::new(&settings),
+        loop_key: one ^ two.rotate_left(17),
+        counters: Counters::default(),
+        topology,
+        server,
+        role,
+        data,
+        boot,
+        directory,
+        authority,
+        hot,
+        users,
+        user_news,
+        nonce_key,
+    }))
+}
+
+fn nonce_key(file: &Path) -> Result<[u8; 32], ServeError> {
+    let unreadable = || ServeError::NonceKey { file: file.to_path_buf() };
+    std::fs::read(file).map_err(|_| unreadable())?.try_into().map_err(|_| unreadable())
+}
+
+/// Keys of this server's own, from the shared secret and its name.
+fn key_parts(secret: &[u8; 32], name: &str) -> (u64, u64, u64) {
+    use std::hash::Hasher;
+    let derive = |label: u64| {
+        let (low, high) = secret.split_at(16);
+        let half = |bytes: &[u8]| bytes.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let mut hasher = siphasher::sip::SipHasher24::new_with_keys(half(low), half(high));
+        hasher.write(secret);
+        hasher.write_u64(label);
+        hasher.write(name.as_bytes());
+        hasher.finish()
+    };
+    (derive(1), derive(2), derive(3))
+}
+
+struct Shards {
+    mailers: Vec<Mailer>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+/// One thread for each shard, all on the same addresses.
+fn start_shards(shared: &Arc<Shared>, certificates: &Certificates) -> Result<Shards, ServeError> {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = shared.server.shards.unwrap_or_else(|| u16::try_from(cores).unwrap_or(1));
+    let mut mailers = Vec::new();
+    let mut threads = Vec::new();
+    let mut starts = Vec::new();
+    for number in 0..count.max(1) {
+        let listen = &shared.server.listen;
+        let config = ShardConfig {
+            shard: number,
+            udp: listen.udp.clone(),
+            tcp: listen.tcp.clone(),
+            tls: listen.tls.clone(),
+            internal: listen.internal_sip,
+            tls_configs: certificates.of_shard(),
+            settings: transport::Settings::default(),
+        };
+        let (bound, is_bound) = std::sync::mpsc::channel();
+        let (start, started) = oneshot::channel::<Vec<Mailer>>();
+        let shared = Arc::clone(shared);
+        let run = move || {
+            let runtime = match Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(bound.send(Err(ServeError::Thread(error)))),
+            };
+            runtime.block_on(async move {
+                match Shard::bind(shared, config) {
+                    Ok(shard) => {
+                        let _ = bound.send(Ok(shard.mailer()));
+                        if let Ok(others) = started.await {
+                            shard.run(others).await;
+                        }
+                    }
+                    Err(error) => drop(bound.send(Err(error.into()))),
+                }
+            });
+        };
+        let name = format!("shard-{number}");
+        threads.push(thread::Builder::new().name(name).spawn(run).map_err(ServeError::Thread)?);
+        let ended = || ServeError::Thread(std::io::Error::other("the shard ended"));
+        mailers.push(is_bound.recv().map_err(|_| ended())??);
+        starts.push(start);
+    }
+    for start in starts {
+        let _ = start.send(mailers.clone());
+    }
+    Ok(Shards { mailers, threads })
+}
+
+/// Authority that needs nobody's promise: of a pool without partner, and of a branch appliance, whose mode follows what
+/// it reaches.
+async fn stand_alone(shared: Arc<Shared>) {
+    let Some(home) = shared.own_home else { return };
+    if shared.topology.partner_of(&shared.pool).is_some() {
+        return;
+    }
+    loop {
+        let service = match shared.role {
+            Role::Branch => branch_service(&shared),
+            Role::FrontEnd | Role::Director | Role::Edge | Role::Mediation | Role::Control => Service::Full,
+        };
+        let authority = Authority { epoch: Epoch::ZERO, until: Instant::NEVER_ENDS, service };
+        shared.authority.set(home, Standing::Serving(authority));
+        sleep(BRANCH_LOOK_EVERY).await;
+    }
+}
+
+/// What a branch appliance can give its users: everything while it reaches who gives them user services.
+fn branch_service(shared: &Shared) -> Service {
+    let now = clock::now();
+    let full = || {
+        let branch = shared.topology.pool(&shared.pool)?;
+        let associated = branch.associated_pool.as_ref()?;
+        let claim = shared.links.serving(shared.directory.homes().index(associated)?, now)?;
+        let follows = branch.settings.branch_recovery == BranchRecovery::Follow;
+        (claim.is_full && (claim.is_at_home || follows)).then_some(())
+    };
+    full().map_or(Service::Resiliency, |()| Service::Full)
+}
+
+/// Lets go of expired bindings, a few at a time.
+async fn expire(shared: Arc<Shared>) {
+    loop {
+        sleep(EXPIRE_EVERY).await;
+        for home in shared.hot.homes() {
+            let commands = RoutingGroup::all().map(|group| Command {
+                home: home.clone(),
+                group,
+                epoch: shared.hot.highest_epoch(&home),
+                operation: OperationId::new(accounts::fresh_operation().number()),
+                now: clock::wall_time(),
+                change: Change::Expire { users_max: EXPIRE_USERS_MAX },
+            });
+            shared.hot.submit(commands.collect(), Box::new(drop));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! One shard: a thread with its own sockets, transactions and forwarded requests.
+//!
+//! Each turn takes a batch of what came in, deals with it, and flushes the answers, holding the authority table
+//! all the while (see [`crate::AuthorityTable`]). REGISTERs wait for the disk without holding up the shard.
+
+mod forward;
+mod legs;
+mod location;
+pub mod mail;
+mod outputs;
+mod receive;
+mod register;
+mod request;
+mod respond;
+mod sent;
+mod settings;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use model::{AddressOfRecord, Chance, FlowId, Instant, Peer, ServerName};
+use proxy::Proxy;
+use registrar::{Command, OkHeaders, authentication::Authenticator};
+use sip::Index;
+use transaction::Transactions;
+use transport::{BindError, Bound, Event, Inbox, ShardConfig};
+
+use crate::{HomeIndex, Shared, authority::AuthorityGuard, clock};
+use legs::Legs;
+use mail::{Mail, Mailer};
+use register::Waiting;
+use sent::Sent;
+use settings::ShardSettings;
+pub use settings::SharedLedger;
+
+/// One shard, ready to run on the thread whose runtime it was made in.
+pub struct Shard {
+    number: u16,
+    shared: Arc<Shared>,
+    sockets: transport::Shard,
+    transactions: Transactions,
+    proxy: Proxy,
+    authenticator: Authenticator<SharedLedger>,
+    chance: Chance,
+    settings: ShardSettings,
+    legs: Legs,
+    sent: Sent,
+    mailer: Mailer,
+    others: Vec<Mailer>,
+    branch_prefix: Bytes,
+    /// Registrations of this turn, to be submitted together.
+    batch: Vec<(Command, Waiting)>,
+    /// Who registered over which connection, to let go of when it closes.
+    registered: HashMap<FlowId, Vec<(HomeIndex, AddressOfRecord)>>,
+    index: Index,
+    ok_headers: OkHeaders,
+    out: Vec<u8>,
+    is_stopping: bool,
+}
+
+/// Where a request came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A phone, or anybody else.
+    Phone,
+    /// A server of the topology, by its certificate.
+    Server(ServerName),
+}
+
+/// What is the same for everything dealt with in one turn.
+struct Turn<'a> {
+    authority: &'a AuthorityGuard<'a>,
+    now: Instant,
+}
+
+impl Shard {
+    /// Opens the sockets of one shard. Call it inside the runtime of its thread.
+    ///
+    /// Errors: [`BindError`] when an address cannot be used.
+    pub fn bind(shared: Arc<Shared>, config: ShardConfig) -> Result<Self, BindError> {
+        let number = config.shard;
+        let sockets = transport::Shard::bind(config)?;
+        let mailer = Mailer::new(sockets.waker());
+        let settings = ShardSettings::of(&shared);
+        let branch_prefix = Bytes::from(format!("z9hG4bK{number}."));
+        let proxy = Proxy::new(
+            settings.proxy.clone(),
+            Chance::seeded(clock::random_seed()),
+            branch_prefix.clone(),
+        );
+        Ok(Self {
+            number,
+            transactions: Transactions::new(settings.transactions.clone()),
+            proxy,
+            authenticator: settings.authenticator(&shared),
+            chance: Chance::seeded(clock::random_seed()),
+            legs: Legs::of(&shared.topology, &shared.server),
+            sent: Sent::default(),
+            mailer,
+            others: Vec::new(),
+            branch_prefix,
+            batch: Vec::new(),
+            registered: HashMap::new(),
+            index: Index::new(),
+            ok_headers: OkHeaders::new(),
+            out: Vec::new(),
+            is_stopping: false,
+            settings,
+            sockets,
+            shared,
+        })
+    }
+
+    /// The addresses as they were bound.
+    pub fn bound(&self) -> &Bound {
+        self.sockets.bound()
+    }
+
+    /// The way into this shard's mailbox.
+    pub fn mailer(&self) -> Mailer {
+        self.mailer.clone()
+    }
+
+    /// Runs until [`Mail::Stop`]. `others` are the mailboxes of all shards, by number.
+    pub async fn run(mut self, others: Vec<Mailer>) {
+        self.others = others;
+        let mut inbox = Inbox::new();
+        while !self.is_stopping {
+            let deadline = self.deadline().map(clock::runtime_instant);
+            self.sockets.next(&mut inbox, deadline).await;
+            let shared = Arc::clone(&self.shared);
+            let authority = shared.authority.read();
+            for event in inbox.drain() {
+                let turn = Turn { authority: &authority, now: clock::now() };
+                self.event(&turn, event);
+            }
+            let turn = Turn { authority: &authority, now: clock::now() };
+            for mail in self.mailer.take() {
+                self.mail(&turn, mail);
+            }
+            self.timeouts(&turn);
+            self.submit();
+            self.sockets.flush();
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match (self.transactions.poll_timeout(), self.proxy.poll_timeout()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    fn timeouts(&mut self, turn: &Turn<'_>) {
+        if self.deadline().is_some_and(|deadline| deadline <= turn.now) {
+            self.transactions.handle_timeout(turn.now);
+            self.proxy.handle_timeout(turn.now);
+            self.drain(turn, &Origin::Phone);
+        }
+    }
+
+    fn event(&mut self, turn: &Turn<'_>, event: Event<'_>) {
+        match event {
+            Event::Datagram { peer, bytes } => self.datagram(turn, peer, bytes),
+            Event::Message { peer, bytes, names } => self.stream_message(turn, peer, &bytes, names.as_deref()),
+            Event::Malformed { peer, bytes, error } => self.malformed_stream(peer, &bytes, error),
+            Event::Closed { peer, .. } => self.flow_closed(turn, &peer),
+            Event::ConnectFailed { peer, .. } | Event::SendFailed { peer, .. } => self.flow_failed(turn, &peer),
+        }
+    }
+
+    fn mail(&mut self, turn: &Turn<'_>, mail: Mail) {
+        match mail {
+            Mail::Outcomes(outcomes) => {
+                for (waiting, outcome) in outcomes {
+                    self.registered(turn, waiting, outcome);
+                }
+            }
+            Mail::Send { to, bytes } => {
+                let _lost_like_a_datagram = self.sockets.send(&to, &bytes);
+            }
+            Mail::Response { from, bytes } => self.response(turn, from, &bytes),
+            Mail::Stop => self.is_stopping = true,
+        }
+    }
+
+    /// A connection ended: what was sent over it fails, who registered over it is reached by it no more.
+    fn flow_closed(&mut self, turn: &Turn<'_>, peer: &Peer) {
+        self.flow_failed(turn, peer);
+        self.forget_registrations(turn, peer.flow);
+    }
+
+    /// Nothing sent to this peer arrives: its client transactions end now instead of by time-out.
+    fn flow_failed(&mut self, turn: &Turn<'_>, peer: &Peer) {
+        for client in self.sent.waiting_for(peer) {
+            self.transactions.transport_failed(turn.now, client);
+        }
+        self.drain(turn, &Origin::Phone);
+    }
+
+    /// Sixty-four random bits in hexadecimal, for tags.
+    fn tag(&mut self) -> String {
+        format!("{:016x}", self.chance.bits())
+    }
+}

@@ -1,0 +1,123 @@
+//! What we say about ourselves in Via, Record-Route, Path and Service-Route, for each listener.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use model::{Leg, Peer, Protocol};
+use sip::{Scheme, Uri, host_address};
+use topology::{Server, Topology};
+
+use crate::FlowTokens;
+
+/// The listeners of this server, and the names that stand for it.
+pub struct Legs {
+    listeners: Vec<Listener>,
+    names: Vec<Bytes>,
+}
+
+struct Listener {
+    protocol: Protocol,
+    address: SocketAddr,
+    is_internal: bool,
+    leg: Arc<Leg>,
+}
+
+impl Legs {
+    /// The listeners of `server`, the names of its pool and the domains of the deployment.
+    pub fn of(topology: &Topology, server: &Server) -> Self {
+        let listen = &server.listen;
+        let list = |protocol, addresses: &[SocketAddr], is_internal| {
+            addresses
+                .iter()
+                .map(|&address| Listener { protocol, address, is_internal, leg: Arc::new(leg(protocol, address, None)) })
+                .collect::<Vec<_>>()
+        };
+        let mut listeners = list(Protocol::Udp, &listen.udp, false);
+        listeners.extend(list(Protocol::Tcp, &listen.tcp, false));
+        listeners.extend(list(Protocol::Tls, &listen.tls, false));
+        listeners.extend(list(Protocol::Tls, listen.internal_sip.as_slice(), true));
+        let mut names: Vec<String> = topology.domains.iter().map(ToString::to_string).collect();
+        names.push(server.fqdn.to_string());
+        names.extend(topology.pool(&server.pool).map(|pool| pool.fqdn.to_string()));
+        Self { listeners, names: names.into_iter().map(Bytes::from).collect() }
+    }
+
+    /// What we say on the flow of this peer: the listener it came to, or the one that speaks its protocol.
+    pub fn towards(&self, peer: &Peer, is_internal: bool) -> Option<Arc<Leg>> {
+        self.listener(peer.protocol, peer.local, is_internal).map(|listener| Arc::clone(&listener.leg))
+    }
+
+    /// The same with a flow token in the Record-Route, so that requests of the dialog come back to this flow.
+    pub fn with_token(&self, peer: &Peer, is_internal: bool, tokens: &FlowTokens) -> Option<Arc<Leg>> {
+        let listener = self.listener(peer.protocol, peer.local, is_internal)?;
+        Some(Arc::new(leg(listener.protocol, listener.address, Some(&tokens.write(peer)))))
+    }
+
+    /// What a request towards our own servers says about us.
+    pub fn internal(&self) -> Option<Arc<Leg>> {
+        self.listeners.iter().find(|listener| listener.is_internal).map(|listener| Arc::clone(&listener.leg))
+    }
+
+    /// What a request to an address by this protocol says about us.
+    pub fn by_protocol(&self, protocol: Protocol, remote: SocketAddr) -> Option<Arc<Leg>> {
+        let fits = |listener: &&Listener| {
+            !listener.is_internal
+                && listener.protocol == protocol
+                && listener.address.is_ipv4() == remote.is_ipv4()
+        };
+        self.listeners.iter().find(fits).map(|listener| Arc::clone(&listener.leg))
+    }
+
+    /// A Path or Route value that leads to this flow through our internal listener.
+    pub fn path(&self, peer: &Peer, tokens: &FlowTokens) -> Option<String> {
+        let listener = self.listeners.iter().find(|listener| listener.is_internal)?;
+        Some(format!("<sip:{}@{};transport=tls;lr;ob>", tokens.write(peer), listener.address))
+    }
+
+    /// Whether a host is the address or a name of this server, with the port and transport of a listener.
+    pub fn is_own(&self, uri: &Uri<'_>) -> bool {
+        match uri.scheme {
+            Scheme::Sip | Scheme::Sips => {}
+            Scheme::Tel | Scheme::Other => return false,
+        }
+        match host_address(uri.host) {
+            Some(ip) => self.listeners.iter().any(|listener| {
+                let default = if listener.protocol == Protocol::Tls { 5061 } else { 5060 };
+                listener.address.ip() == ip && listener.address.port() == uri.port.unwrap_or(default)
+            }),
+            None => self.names.iter().any(|name| name.eq_ignore_ascii_case(uri.host)),
+        }
+    }
+
+    /// Whether a Via sent-by is one of our listeners.
+    pub fn is_own_sent_by(&self, host: &[u8], port: Option<u16>) -> bool {
+        host_address(host).is_some_and(|ip| {
+            self.listeners.iter().any(|listener| {
+                listener.address.ip() == ip && port.is_none_or(|port| listener.address.port() == port)
+            })
+        })
+    }
+
+    fn listener(&self, protocol: Protocol, local: SocketAddr, is_internal: bool) -> Option<&Listener> {
+        let mut candidates = self
+            .listeners
+            .iter()
+            .filter(|listener| listener.protocol == protocol && listener.is_internal == is_internal);
+        let exact = candidates.clone().find(|listener| listener.address == local);
+        exact.or_else(|| candidates.find(|listener| listener.address.ip() == local.ip()))
+    }
+}
+
+impl proxy::OwnNames for Legs {
+    fn is_own_uri(&self, uri: &Uri<'_>) -> bool {
+        self.is_own(uri)
+    }
+}
+
+fn leg(protocol: Protocol, address: SocketAddr, token: Option<&str>) -> Leg {
+    let user = token.map(|token| format!("{token}@")).unwrap_or_default();
+    Leg {
+        via: format!("SIP/2.0/{} {address}", protocol.via_token()).into(),
+        record_route: format!("<sip:{user}{address};transport={};lr>", protocol.uri_token()).into(),
+    }
+}

@@ -1,0 +1,70 @@
+//! What other threads put into a shard's mailbox.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use model::{Peer, limits};
+use registrar::Outcome;
+use store::HotError;
+use transport::ShardWaker;
+
+use super::register::Waiting;
+
+/// One thing put into a shard's mailbox.
+pub enum Mail {
+    /// What became of a batch of commands.
+    Outcomes(Vec<(Waiting, Result<Outcome, HotError>)>),
+    /// A message for a flow of this shard.
+    Send {
+        /// Where to.
+        to: Peer,
+        /// What.
+        bytes: Bytes,
+    },
+    /// A response that another shard received for a request of this one.
+    Response {
+        /// Where it came from.
+        from: Peer,
+        /// The response.
+        bytes: Bytes,
+    },
+    /// End.
+    Stop,
+}
+
+/// The way into the mailbox of one shard. Clones share it.
+#[derive(Clone)]
+pub struct Mailer {
+    waiting: Arc<Mutex<VecDeque<Mail>>>,
+    waker: ShardWaker,
+}
+
+impl Mailer {
+    /// The mailbox of the shard that this waker wakes.
+    pub fn new(waker: ShardWaker) -> Self {
+        Self { waiting: Arc::default(), waker }
+    }
+
+    /// Puts something in and wakes the shard. Messages are dropped when the mailbox is full, as a network would;
+    /// outcomes and the order to stop never are, since their number is bounded by what waits for the disk.
+    pub fn post(&self, mail: Mail) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let may_be_lost = match &mail {
+            Mail::Send { .. } | Mail::Response { .. } => true,
+            Mail::Outcomes(_) | Mail::Stop => false,
+        };
+        if !(may_be_lost && waiting.len() >= limits::COMMANDS_WAITING_MAX) {
+            waiting.push_back(mail);
+        }
+        drop(waiting);
+        self.waker.wake();
+    }
+
+    /// Takes everything out, in order.
+    pub fn take(&self) -> VecDeque<Mail> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

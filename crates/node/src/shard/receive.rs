@@ -1,0 +1,150 @@
+//! From octets to transactions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::Peer;
+use sip::{Framing, FramingError, HeaderError, Message, OwnedMessage, Rewrite};
+
+use super::{Origin, Shard, Turn, mail::Mail};
+use crate::peers::Identity;
+
+impl Shard {
+    pub(super) fn datagram(&mut self, turn: &Turn<'_>, peer: Peer, bytes: &[u8]) {
+        let mut index = std::mem::take(&mut self.index);
+        match index.parse(bytes, Framing::Datagram) {
+            Ok(()) => self.message(turn, peer, index.view(bytes), &Origin::Phone),
+            Err(error) => self.malformed(peer, index.view(bytes), error),
+        }
+        self.index = index;
+    }
+
+    pub(super) fn stream_message(
+        &mut self,
+        turn: &Turn<'_>,
+        peer: Peer,
+        bytes: &Bytes,
+        names: Option<&[String]>,
+    ) {
+        let origin = match names.map(|names| Identity::of_names(names, &self.shared.topology)) {
+            None => Origin::Phone,
+            Some(Some(Identity::Server(server))) => Origin::Server(server),
+            Some(Some(Identity::Operator) | None) => {
+                // Signed by our authority, yet no server of the topology: nobody to take SIP from.
+                return self.sockets.close(peer.flow, true);
+            }
+        };
+        let mut index = std::mem::take(&mut self.index);
+        match index.parse(bytes, Framing::Stream) {
+            Ok(()) => self.message(turn, peer, index.view(bytes), &origin),
+            Err(error) => self.malformed(peer, index.view(bytes), error),
+        }
+        self.index = index;
+    }
+
+    /// A stream that cannot be read on: the answer, then the end of the connection (RFC 3261 section 18.3).
+    pub(super) fn malformed_stream(&mut self, peer: Peer, bytes: &Bytes, error: FramingError) {
+        let mut index = std::mem::take(&mut self.index);
+        let _known_to_be_bad = index.parse(bytes, Framing::Stream);
+        self.malformed(peer, index.view(bytes), error);
+        self.index = index;
+        self.sockets.close(peer.flow, true);
+    }
+
+    /// A response that came to another shard's socket.
+    pub(super) fn response(&mut self, turn: &Turn<'_>, from: Peer, bytes: &Bytes) {
+        if let Ok(message) = OwnedMessage::parse(bytes.clone(), Framing::Stream) {
+            self.give(turn, from, message, &Origin::Phone);
+        }
+    }
+
+    fn message(&mut self, turn: &Turn<'_>, peer: Peer, message: Message<'_>, origin: &Origin) {
+        if message.is_request() {
+            self.count_request(origin);
+            if let Err(error) = message.check_mandatory() {
+                return self.bad_header(peer, message, &error);
+            }
+            match marked(message, &peer) {
+                Ok(message) => self.give(turn, peer, message, origin),
+                Err(error) => self.malformed(peer, message, error),
+            }
+        } else {
+            self.received_response(turn, peer, message);
+        }
+    }
+
+    /// A response is ours when its topmost Via is; its branch says which shard's.
+    fn received_response(&mut self, turn: &Turn<'_>, peer: Peer, message: Message<'_>) {
+        let Ok(via) = message.top_via() else { return self.shared.counters.messages_malformed.add() };
+        let shard = via.branch().and_then(shard_of);
+        let is_ours = self.legs.is_own_sent_by(via.host, via.port);
+        match shard {
+            Some(shard) if is_ours && shard == self.number => {
+                let owned = OwnedMessage::from_view(message);
+                self.give(turn, peer, owned, &Origin::Phone);
+            }
+            Some(shard) if is_ours => {
+                if let Some(mailer) = self.others.get(usize::from(shard)) {
+                    let bytes = Bytes::copy_from_slice(message.bytes());
+                    mailer.post(Mail::Response { from: peer, bytes });
+                }
+            }
+            Some(_) | None => self.shared.counters.responses_stray.add(),
+        }
+    }
+
+    fn give(&mut self, turn: &Turn<'_>, peer: Peer, message: OwnedMessage, origin: &Origin) {
+        let message = Arc::new(message);
+        let taken = self.transactions.receive(turn.now, Arc::clone(&message), peer);
+        if let Err(error) = taken {
+            if error.status() == 503 {
+                self.shared.counters.requests_overloaded.add();
+            }
+            self.answer_statelessly(&peer, message.view(), error.status());
+        }
+        self.drain(turn, origin);
+    }
+
+    /// What cannot be framed is answered where it can be told to whom (RFC 3261 section 18.3, phones need it).
+    fn malformed(&mut self, peer: Peer, message: Message<'_>, error: FramingError) {
+        self.shared.counters.messages_malformed.add();
+        if let Some(status) = error.status()
+            && message.is_request()
+        {
+            self.answer_statelessly(&peer, message, status);
+        }
+    }
+
+    fn bad_header(&mut self, peer: Peer, message: Message<'_>, error: &HeaderError) {
+        self.shared.counters.messages_malformed.add();
+        self.answer_statelessly(&peer, message, error.status());
+    }
+
+    fn count_request(&self, origin: &Origin) {
+        match origin {
+            Origin::Phone => self.shared.counters.requests_from_phones.add(),
+            Origin::Server(_) => self.shared.counters.requests_from_servers.add(),
+        }
+    }
+}
+
+/// The request as kept, with `received` and `rport` where they are needed (RFC 3261 section 18.2.1, RFC 3581).
+fn marked(message: Message<'_>, peer: &Peer) -> Result<OwnedMessage, FramingError> {
+    let needs_mark = message.top_via().is_ok_and(|via| {
+        via.rport().is_some() || via.host_address() != Some(peer.remote.ip()) || via.received().is_some()
+    });
+    if needs_mark {
+        let mut rewrite = Rewrite::new(message);
+        rewrite.mark_top_via(peer.remote.ip(), peer.remote.port());
+        rewrite.to_message()
+    } else {
+        Ok(OwnedMessage::from_view(message))
+    }
+}
+
+/// The shard in a branch parameter of ours: `z9hG4bK`, its number, a full stop.
+fn shard_of(branch: &[u8]) -> Option<u16> {
+    let rest = branch.strip_prefix(b"z9hG4bK")?;
+    let end = rest.iter().take(6).position(|&octet| octet == b'.')?;
+    std::str::from_utf8(rest.get(..end)?).ok()?.parse().ok()
+}

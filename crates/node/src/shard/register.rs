@@ -1,0 +1,400 @@
+//! REGISTER: who serves the user, authentication, the write, and the answer once it is on disk.
+
+use std::{sync::Arc, time::Duration};
+
+use model::{AddressOfRecord, Epoch, FlowId, NextHop, Peer, PoolName, Protocol, ServerTransaction};
+use pairing::{
+    BranchView, PoolView, RegisterDecision, Service, Standing, UserServices, decide_branch_register,
+    decide_register,
+};
+use proxy::{Reject, Target};
+use registrar::{
+    Bindings, Command, FlowRecord, OperationId, Outcome, RegisterError, RegisterRequest, UserChange,
+    authentication::{Challenger, Rejection},
+    check_extensions, read_register,
+};
+use sip::{Message, OwnedMessage, ResponseBuilder, Rewrite, reason_phrase};
+use store::{HotError, HotStore};
+use topology::Role;
+use tracing::warn;
+
+use super::{Origin, Shard, Turn, mail::Mail};
+use crate::{HomeIndex, clock, shared::service_name};
+
+/// Retry-After when a write failed or its outcome is unknown, in seconds.
+const RETRY_AFTER_WRITE_S: u64 = 5;
+
+/// A REGISTER that waits for the disk.
+pub struct Waiting {
+    reply: Option<Reply>,
+}
+
+struct Reply {
+    server: ServerTransaction,
+    request: Arc<OwnedMessage>,
+    register: RegisterRequest,
+    home: HomeIndex,
+    epoch: Epoch,
+    from: Peer,
+    is_direct: bool,
+}
+
+impl Shard {
+    /// A REGISTER for a domain of ours.
+    pub(super) fn register(
+        &mut self,
+        turn: &Turn<'_>,
+        origin: &Origin,
+        server: ServerTransaction,
+        request: &Arc<OwnedMessage>,
+        from: Peer,
+    ) {
+        let view = request.view();
+        let aor = view.to().ok().and_then(|to| to.uri().ok()?.address_of_record().ok());
+        let Some(aor) = aor.filter(|aor| self.settings.is_our_domain(aor.domain())) else {
+            return self.refuse_register(server, view, &RegisterError::UnknownDomain);
+        };
+        if let Err(error) = check_extensions(view) {
+            return self.refuse_register(server, view, &error);
+        }
+        // Nobody learns who is no user: the unknown one is challenged like any other.
+        let home = self.shared.directory.user(&aor).map(|user| user.home).or(self.shared.own_home);
+        let Some(home) = home else { return self.reject(server, view, &Reject::NotFound) };
+        match self.decide(turn, home) {
+            RegisterDecision::Serve { epoch, .. } => {
+                match self.authenticate(turn, view, false) {
+                    Ok(_) => self.serve(turn, origin, server, request, from, home, epoch),
+                    Err(rejection) => self.answer_rejection(server, view, &rejection),
+                }
+            }
+            RegisterDecision::Forward { owner } => self.pass_on(turn, origin, server, request, from, &owner),
+            RegisterDecision::Redirect { owner, then } => {
+                self.redirect(server, view, from, &owner, then.as_ref());
+            }
+            RegisterDecision::Unavailable { retry_after } => self.unavailable(server, view, retry_after),
+        }
+    }
+
+    /// Who sent a request, by its credentials.
+    ///
+    /// Errors: the challenge or the refusal to answer with.
+    pub(super) fn authenticate(
+        &mut self,
+        _turn: &Turn<'_>,
+        request: Message<'_>,
+        as_proxy: bool,
+    ) -> Result<AddressOfRecord, Rejection> {
+        let challenger = if as_proxy { Challenger::Proxy } else { Challenger::Server };
+        let shared = Arc::clone(&self.shared);
+        self.authenticator.check(clock::wall_time(), request, challenger, shared.directory.as_ref())
+    }
+
+    /// Answers with a challenge, or with why there is none.
+    pub(super) fn answer_rejection(
+        &mut self,
+        server: ServerTransaction,
+        request: Message<'_>,
+        rejection: &Rejection,
+    ) {
+        match rejection {
+            Rejection::Challenge(challenged) => {
+                self.shared.counters.challenges_sent.add();
+                let name = challenged.header.name();
+                let headers: Vec<(&str, &[u8])> =
+                    challenged.values.iter().map(|value| (name, value.as_ref())).collect();
+                self.answer(server, request, challenged.status, &headers);
+            }
+            Rejection::Forbidden | Rejection::BadRequest(_) => {
+                self.answer(server, request, rejection.status(), &[]);
+            }
+        }
+    }
+
+    /// What the tables of the product say for a REGISTER of this home pool's users, with what is known now.
+    fn decide(&self, turn: &Turn<'_>, home: HomeIndex) -> RegisterDecision {
+        let shared = &self.shared;
+        let homes = shared.directory.homes();
+        let nowhere = RegisterDecision::Unavailable { retry_after: Duration::from_secs(5) };
+        let Some(pool) = homes.name(home).and_then(|name| shared.topology.pool(name)) else { return nowhere };
+        if Some(home) == shared.own_home || pool.role == Role::FrontEnd {
+            let standing = fresh(turn, home);
+            return match (standing, shared.parties(&pool.name)) {
+                (Some(standing), Some(parties)) => decide_register(PoolView {
+                    parties: &parties,
+                    standing: &standing,
+                    second_registration: shared.second_registration(),
+                    user_services: UserServices::Available,
+                }),
+                _ => self.elsewhere(turn, home, &pool.name),
+            };
+        }
+        let Some(associated) = pool.associated_pool.as_ref() else { return nowhere };
+        let standing = homes.index(associated).and_then(|index| fresh(turn, index));
+        let (Some(standing), Some(parties)) = (standing, shared.parties(associated)) else {
+            return self.elsewhere(turn, home, &pool.name);
+        };
+        decide_branch_register(BranchView::Pool {
+            branch: &pool.name,
+            contact: shared.contact_of(pool, turn.now),
+            pool: PoolView {
+                parties: &parties,
+                standing: &standing,
+                second_registration: shared.second_registration(),
+                user_services: UserServices::Available,
+            },
+            recovery: shared.branch_recovery(pool),
+        })
+    }
+
+    /// A user of a pool that this server has no part in: to whoever serves the pool.
+    fn elsewhere(&self, turn: &Turn<'_>, home: HomeIndex, name: &PoolName) -> RegisterDecision {
+        let claim = self.shared.links.serving(home, turn.now);
+        let owner = claim.and_then(|claim| Some(self.shared.topology.pool_of(&claim.server)?.name.clone()));
+        let then = self.shared.topology.backup_of(name).map(|backup| backup.name.clone());
+        match owner {
+            Some(owner) => RegisterDecision::Redirect { then: then.filter(|then| *then != owner), owner },
+            None => RegisterDecision::Unavailable { retry_after: Duration::from_secs(5) },
+        }
+    }
+
+    /// Reads an authenticated REGISTER and queues its write; one that only asks is answered at once.
+    #[expect(clippy::too_many_arguments, reason = "what a REGISTER is and under which authority, each once")]
+    fn serve(
+        &mut self,
+        turn: &Turn<'_>,
+        origin: &Origin,
+        server: ServerTransaction,
+        request: &Arc<OwnedMessage>,
+        from: Peer,
+        home: HomeIndex,
+        epoch: Epoch,
+    ) {
+        let view = request.view();
+        let is_direct = *origin == Origin::Phone;
+        let flow = is_direct.then(|| self.flow_record(&from));
+        let settings = &self.settings;
+        let read = read_register(view, &settings.register, |domain| settings.is_our_domain(domain), flow);
+        let register = match read {
+            Ok(register) => register,
+            Err(error) => return self.refuse_register(server, view, &error),
+        };
+        let change = register.change.clone();
+        let aor = register.aor.clone();
+        let reply = Reply { server, request: Arc::clone(request), register, home, epoch, from, is_direct };
+        let (Some(change), Some(name)) = (change, self.shared.directory.homes().name(home)) else {
+            let bindings = self.shared.bindings(home, &aor).into_iter().collect();
+            return self.accept(turn, &reply, &bindings);
+        };
+        let operation = OperationId::of_register(view);
+        let command = Command::of_user(name.clone(), epoch, operation, clock::wall_time(), aor, change);
+        self.batch.push((command, Waiting { reply: Some(reply) }));
+    }
+
+    fn flow_record(&self, from: &Peer) -> FlowRecord {
+        FlowRecord {
+            server: self.shared.server.name.clone(),
+            boot: self.shared.boot,
+            flow: from.flow,
+            protocol: from.protocol,
+            remote: from.remote,
+            local: from.local,
+        }
+    }
+
+    /// Hands the registrations of this turn to the disk, all at once.
+    pub(super) fn submit(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let (commands, waiting): (Vec<_>, Vec<_>) = self.batch.drain(..).unzip();
+        let mailer = self.mailer.clone();
+        let reply = move |outcomes: Vec<Result<Outcome, HotError>>| {
+            mailer.post(Mail::Outcomes(waiting.into_iter().zip(outcomes).collect()));
+        };
+        self.shared.hot.submit(commands, Box::new(reply));
+    }
+
+    /// The disk has spoken: test the authority once more, then answer.
+    pub(super) fn registered(
+        &mut self,
+        turn: &Turn<'_>,
+        waiting: Waiting,
+        outcome: Result<Outcome, HotError>,
+    ) {
+        let Some(reply) = waiting.reply else { return };
+        let request = Arc::clone(&reply.request);
+        match outcome {
+            Ok(Outcome::Registered { bindings }) => self.accept(turn, &reply, &bindings),
+            Ok(Outcome::Expired { .. }) => {}
+            Ok(Outcome::Refused(error)) => self.refuse_register(reply.server, request.view(), &error),
+            Err(error) => {
+                self.shared.counters.writes_unknown.add();
+                warn!(%error, user = %reply.register.aor, "registration not written");
+                self.unavailable(reply.server, request.view(), Duration::from_secs(RETRY_AFTER_WRITE_S));
+            }
+        }
+    }
+
+    /// The 200 OK, under an authority that holds at this very moment and in the epoch of the write.
+    fn accept(&mut self, turn: &Turn<'_>, reply: &Reply, bindings: &Bindings) {
+        let fresh = Turn { authority: turn.authority, now: clock::now() };
+        let service = match self.decide(&fresh, reply.home) {
+            RegisterDecision::Serve { epoch, service } if epoch == reply.epoch => service,
+            RegisterDecision::Serve { .. }
+            | RegisterDecision::Forward { .. }
+            | RegisterDecision::Redirect { .. }
+            | RegisterDecision::Unavailable { .. } => {
+                let retry_after = Duration::from_secs(RETRY_AFTER_WRITE_S);
+                return self.unavailable(reply.server, reply.request.view(), retry_after);
+            }
+        };
+        self.remember_flow(reply);
+        self.shared.counters.registers_accepted.add();
+        self.write_ok(reply, bindings, service);
+        self.send_out(reply.server, 200);
+    }
+
+    fn write_ok(&mut self, reply: &Reply, bindings: &Bindings, service: Service) {
+        let service_route = match reply.is_direct.then(|| self.legs.towards(&reply.from, false)).flatten() {
+            Some(leg) => vec![leg.record_route.clone()],
+            None => Vec::new(),
+        };
+        let service_route = service_route.iter().map(AsRef::as_ref);
+        self.ok_headers.fill(&reply.register, bindings, service_route, clock::wall_time());
+        let tag = self.tag();
+        let pool = &self.shared.pool;
+        let mut features = format!("*;+g.tandem.mode=\"{}\"", service_name(service));
+        if let Some(backup) = &self.settings.backup {
+            features.push_str(&format!(";+g.tandem.backup=\"{backup}\""));
+        }
+        let warning = format!(
+            "399 {} \"resiliency mode at {pool}: registration and calls only\"",
+            self.shared.server.fqdn
+        );
+        self.out.clear();
+        let request = reply.request.view();
+        let mut builder =
+            ResponseBuilder::new(request, 200, reason_phrase(200).as_bytes()).to_tag(tag.as_bytes());
+        for (id, value) in self.ok_headers.iter() {
+            builder = builder.header(id.name(), value);
+        }
+        builder = builder.header("Feature-Caps", features.as_bytes());
+        if service == Service::Resiliency {
+            builder = builder.header("Warning", warning.as_bytes());
+        }
+        builder.write_to(&mut self.out);
+    }
+
+    /// Remembers who is reached over a connection, to let go of the binding when it closes.
+    fn remember_flow(&mut self, reply: &Reply) {
+        if !reply.is_direct || reply.from.protocol == Protocol::Udp {
+            return;
+        }
+        let users = self.registered.entry(reply.from.flow).or_default();
+        let user = (reply.home, reply.register.aor.clone());
+        if !users.contains(&user) {
+            users.push(user);
+        }
+    }
+
+    /// A connection closed: the bindings over it reach nobody any more.
+    pub(super) fn forget_registrations(&mut self, turn: &Turn<'_>, flow: FlowId) {
+        for (home, aor) in self.registered.remove(&flow).unwrap_or_default() {
+            let RegisterDecision::Serve { epoch, .. } = self.decide(turn, home) else { continue };
+            let Some(name) = self.shared.directory.homes().name(home) else { continue };
+            let change = UserChange::FlowClosed {
+                server: self.shared.server.name.clone(),
+                boot: self.shared.boot,
+                flow: flow.number(),
+            };
+            let number = u128::from(self.chance.bits()) << 64 | u128::from(self.chance.bits());
+            let operation = OperationId::new(number);
+            let command = Command::of_user(name.clone(), epoch, operation, clock::wall_time(), aor, change);
+            self.batch.push((command, Waiting { reply: None }));
+        }
+    }
+
+    fn refuse_register(&mut self, server: ServerTransaction, request: Message<'_>, error: &RegisterError) {
+        let header = error.header();
+        let headers: Vec<(&str, &[u8])> =
+            header.iter().map(|(id, value)| (id.name(), value.as_ref())).collect();
+        self.answer(server, request, error.status(), &headers);
+    }
+
+    fn unavailable(&mut self, server: ServerTransaction, request: Message<'_>, retry_after: Duration) {
+        self.shared.counters.registers_unavailable.add();
+        let seconds = retry_after.as_millis().div_ceil(1_000).max(1).to_string();
+        self.answer(server, request, 503, &[("Retry-After", seconds.as_bytes())]);
+    }
+
+    /// To the owner and then to its partner, as a plain phone is told (never 301: the home does not change).
+    fn redirect(
+        &mut self,
+        server: ServerTransaction,
+        request: Message<'_>,
+        from: Peer,
+        owner: &PoolName,
+        then: Option<&PoolName>,
+    ) {
+        self.shared.counters.registers_redirected.add();
+        let contacts: Vec<String> = [(Some(owner), "0.7"), (then, "0.3")]
+            .into_iter()
+            .filter_map(|(pool, q)| {
+                let address = self.shared.phone_address(pool?, from.protocol)?;
+                Some(format!("<sip:{address};transport={}>;q={q}", from.protocol.uri_token()))
+            })
+            .collect();
+        let headers: Vec<(&str, &[u8])> =
+            contacts.iter().map(|contact| ("Contact", contact.as_bytes())).collect();
+        self.answer(server, request, 302, &headers);
+    }
+
+    /// As the edge of a second flow: to the owner, with a Path back to this flow (RFC 5626 section 5.1, RFC 3327).
+    fn pass_on(
+        &mut self,
+        turn: &Turn<'_>,
+        origin: &Origin,
+        server: ServerTransaction,
+        request: &Arc<OwnedMessage>,
+        from: Peer,
+        owner: &PoolName,
+    ) {
+        let view = request.view();
+        if *origin != Origin::Phone {
+            // It came from a server that thought this one could: another hop would only make a loop.
+            return self.unavailable(server, view, Duration::from_secs(RETRY_AFTER_WRITE_S));
+        }
+        let next = self.shared.topology.servers_of(owner).next().map(|server| server.name.clone());
+        let path = self.legs.path(&from, &self.shared.tokens);
+        let (Some(next), Some(path), Some(leg)) = (next, path, self.legs.internal()) else {
+            return self.reject(server, view, &Reject::ServerInternal);
+        };
+        let mut rewrite = Rewrite::new(view);
+        rewrite.push_path(path.as_bytes());
+        let Ok(with_path) = rewrite.to_message() else {
+            return self.reject(server, view, &Reject::MessageTooLarge);
+        };
+        self.shared.counters.registers_forwarded.add();
+        let target = Target {
+            next_hop: NextHop::Server(next),
+            request_uri: bytes::Bytes::copy_from_slice(view.request_uri()),
+            routes: Vec::new(),
+            q: 1_000,
+            device: None,
+            leg,
+        };
+        let with_path = Arc::new(with_path);
+        self.forward(turn, origin, server, &with_path, from, vec![target], proxy::Routing::default());
+    }
+}
+
+/// The standing as it is at this instant: an authority that has run out is none.
+fn fresh(turn: &Turn<'_>, home: HomeIndex) -> Option<Standing> {
+    let standing = turn.authority.standing(home)?;
+    match standing {
+        Standing::Serving(authority) if !authority.holds_at(clock::now()) => Some(Standing::Unknown),
+        Standing::Serving(_) | Standing::Paused(_) | Standing::Elsewhere { .. } | Standing::Unknown => {
+            Some(standing.clone())
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! New requests other than REGISTER: validation, authentication, and where they go.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use model::{AddressOfRecord, Leg, NextHop, Peer, ServerTransaction};
+use proxy::{Preprocessed, Reject, Target, preprocess, validate};
+use registrar::authentication::Rejection;
+use sip::{Message, Method, OwnedMessage, Scheme, Uri};
+
+use super::{Origin, Shard, Turn};
+use crate::flow_token::TokenFlow;
+
+/// Methods that are understood, for Allow.
+const ALLOW: &[u8] =
+    b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, UPDATE, PRACK, SUBSCRIBE, NOTIFY, REFER, PUBLISH";
+
+impl Shard {
+    /// A new server transaction for any method but ACK and CANCEL.
+    pub(super) fn request(
+        &mut self,
+        turn: &Turn<'_>,
+        origin: &Origin,
+        server: ServerTransaction,
+        request: &Arc<OwnedMessage>,
+        from: Peer,
+    ) {
+        let view = request.view();
+        if let Err(reject) = validate(view, &self.settings.rules) {
+            let is_last_hop_question = view.method() == Method::Options && reject == Reject::TooManyHops;
+            if is_last_hop_question {
+                return self.answer_options(server, view);
+            }
+            return self.reject(server, view, &reject);
+        }
+        let found = preprocess(view, &from, &self.legs).and_then(|found| match view.method() {
+            Method::Register if found.routes.is_empty() && found.flow_token().is_none() => Ok(None),
+            _ => Ok(Some(found)),
+        });
+        let routed = match found {
+            Ok(None) => return self.register(turn, origin, server, request, from),
+            Ok(Some(found)) if self.is_for_us(view, &found) => return self.answer_options(server, view),
+            Ok(Some(found)) => self
+                .admit(turn, origin, server, view, &found)
+                .and_then(|is_admitted| match is_admitted {
+                    true => self.destinations(turn, origin, view, from, &found).map(Some),
+                    false => Ok(None),
+                })
+                .map(|targets| targets.map(|targets| (targets, found.routing))),
+            Err(reject) => Err(reject),
+        };
+        match routed {
+            Ok(Some((targets, routing))) => self.forward(turn, origin, server, request, from, targets, routing),
+            Ok(None) => {}
+            Err(reject) => self.reject(server, view, &reject),
+        }
+    }
+
+    /// An OPTIONS that asks this server about itself: no user part, addressed to us, no route beyond us.
+    fn is_for_us(&self, request: Message<'_>, found: &Preprocessed<'_>) -> bool {
+        request.method() == Method::Options
+            && found.routes.is_empty()
+            && Uri::parse(&found.request_uri).is_ok_and(|uri| uri.user.is_none() && self.legs.is_own(&uri))
+    }
+
+    /// RFC 3261 section 11.2.
+    fn answer_options(&mut self, server: ServerTransaction, request: Message<'_>) {
+        let headers: [(&str, &[u8]); 4] = [
+            ("Allow", ALLOW),
+            ("Accept", b"*/*"),
+            ("Accept-Encoding", b"identity"),
+            ("Supported", b"path, outbound"),
+        ];
+        self.answer(server, request, 200, &headers);
+    }
+
+    /// Lets a request in: from our own servers, inside a dialog that we are on the path of, or from a user of ours who
+    /// proves it. `false`: a challenge was sent.
+    ///
+    /// Errors: 403 for those who are neither.
+    fn admit(
+        &mut self,
+        turn: &Turn<'_>,
+        origin: &Origin,
+        server: ServerTransaction,
+        request: Message<'_>,
+        found: &Preprocessed<'_>,
+    ) -> Result<bool, Reject> {
+        let is_in_dialog = request.to().is_ok_and(|to| to.tag().is_some()) && found.arrival_route.is_some();
+        if *origin != Origin::Phone || is_in_dialog {
+            return Ok(true);
+        }
+        let caller = request.from().ok().and_then(|from| from.uri().ok()?.address_of_record().ok());
+        if !caller.is_some_and(|caller| self.settings.is_our_domain(caller.domain())) {
+            return Err(Reject::Forbidden);
+        }
+        match self.authenticate(turn, request, true) {
+            Ok(_) => Ok(true),
+            Err(Rejection::Forbidden) => Err(Reject::Forbidden),
+            Err(rejection) => {
+                self.answer_rejection(server, request, &rejection);
+                Ok(false)
+            }
+        }
+    }
+
+    /// The targets of a request that was let in. Source: RFC 3261 section 16.5, RFC 5626 section 5.3.
+    pub(super) fn destinations(
+        &mut self,
+        turn: &Turn<'_>,
+        origin: &Origin,
+        request: Message<'_>,
+        from: Peer,
+        found: &Preprocessed<'_>,
+    ) -> Result<Vec<Target>, Reject> {
+        if let Some(token) = found.flow_token()
+            && let Some(target) = self.flow_target(token, from, found)?
+        {
+            return Ok(vec![target]);
+        }
+        if let Some(route) = found.routes.first() {
+            let is_known = *origin != Origin::Phone || request.to().is_ok_and(|to| to.tag().is_some());
+            if !is_known {
+                return Err(Reject::Forbidden);
+            }
+            let uri = sip::NameAddr::parse(route).and_then(|address| address.uri().ok());
+            let (next_hop, leg) = self.towards_uri(&uri.ok_or(Reject::NotFound)?)?;
+            return Ok(vec![single(next_hop, &found.request_uri, leg)]);
+        }
+        let uri = Uri::parse(&found.request_uri).map_err(Reject::RequestUri)?;
+        if let Some(aor) = self.own_user(&uri) {
+            return self.locate(turn, origin, &aor, &found.request_uri);
+        }
+        // The remote target of a dialog, or what a server of ours made of one: nobody else may send anywhere.
+        if found.arrival_route.is_none() && *origin == Origin::Phone {
+            return Err(Reject::NotFound);
+        }
+        let (next_hop, leg) = self.towards_uri(&uri)?;
+        Ok(vec![single(next_hop, &found.request_uri, leg)])
+    }
+
+    /// The target that a flow token of ours names; `None` when it names the flow that the request came over.
+    ///
+    /// Errors: 403 for a forged token, 430 when the flow is gone.
+    fn flow_target(
+        &self,
+        token: &[u8],
+        from: Peer,
+        found: &Preprocessed<'_>,
+    ) -> Result<Option<Target>, Reject> {
+        match self.shared.tokens.read(token) {
+            None => Err(Reject::Forbidden),
+            Some(TokenFlow::Gone) => Err(Reject::FlowFailed),
+            Some(TokenFlow::Alive(peer)) if peer.flow == from.flow && peer.remote == from.remote => Ok(None),
+            Some(TokenFlow::Alive(peer)) => {
+                let leg = self.legs.with_token(&peer, false, &self.shared.tokens);
+                let leg = leg.ok_or(Reject::FlowFailed)?;
+                Ok(Some(single(NextHop::Flow(peer), &found.request_uri, leg)))
+            }
+        }
+    }
+
+    /// The user of ours that a URI names: in a domain of ours, or at an address of this server.
+    pub(super) fn own_user(&self, uri: &Uri<'_>) -> Option<AddressOfRecord> {
+        match uri.scheme {
+            Scheme::Sip | Scheme::Sips => {}
+            Scheme::Tel | Scheme::Other => return None,
+        }
+        let user = uri.user?;
+        if uri.host_address().is_some() {
+            let domain = self.settings.domains.first()?;
+            return self.legs.is_own(uri).then(|| AddressOfRecord::from_parts(user, domain.as_bytes()).ok())?;
+        }
+        let aor = AddressOfRecord::from_parts(user, uri.host).ok()?;
+        self.settings.is_our_domain(aor.domain()).then_some(aor)
+    }
+}
+
+fn single(next_hop: NextHop, request_uri: &[u8], leg: Arc<Leg>) -> Target {
+    let request_uri = Bytes::copy_from_slice(request_uri);
+    Target { next_hop, request_uri, routes: Vec::new(), q: 1_000, device: None, leg }
+}

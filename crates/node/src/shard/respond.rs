@@ -1,0 +1,85 @@
+//! Responses of our own.
+
+use bytes::Bytes;
+use model::{Peer, Protocol, ServerTransaction};
+use proxy::{Reject, reject_response};
+use sip::{Message, Method, ResponseBuilder, reason_phrase};
+use tracing::debug;
+
+use super::Shard;
+
+impl Shard {
+    /// Answers in a server transaction with these headers and a fresh To tag.
+    pub(super) fn answer(
+        &mut self,
+        server: ServerTransaction,
+        request: Message<'_>,
+        status: u16,
+        headers: &[(&str, &[u8])],
+    ) {
+        let tag = self.tag();
+        self.out.clear();
+        let mut builder =
+            ResponseBuilder::new(request, status, reason_phrase(status).as_bytes()).to_tag(tag.as_bytes());
+        for (name, value) in headers {
+            builder = builder.header(name, value);
+        }
+        builder.write_to(&mut self.out);
+        self.send_out(server, status);
+    }
+
+    /// Answers in a server transaction with why the request is not forwarded.
+    pub(super) fn reject(&mut self, server: ServerTransaction, request: Message<'_>, reject: &Reject) {
+        let tag = self.tag();
+        self.out.clear();
+        reject_response(request, reject, tag.as_bytes(), &mut self.out);
+        self.send_out(server, reject.status());
+    }
+
+    /// Sends what was written into `self.out`.
+    pub(super) fn send_out(&mut self, server: ServerTransaction, status: u16) {
+        let response = Bytes::copy_from_slice(&self.out);
+        let now = crate::clock::now();
+        if let Err(error) = self.transactions.respond(now, server, status, response) {
+            debug!(%error, status, "response not sent");
+        }
+    }
+
+    /// Answers a request for which there is no transaction; never an ACK (RFC 3261 section 17.1.1.3).
+    pub(super) fn answer_statelessly(&mut self, peer: &Peer, request: Message<'_>, status: u16) {
+        if request.method() == Method::Ack || !can_be_answered(request) {
+            return;
+        }
+        let tag = self.tag();
+        self.out.clear();
+        let mut builder =
+            ResponseBuilder::new(request, status, reason_phrase(status).as_bytes()).to_tag(tag.as_bytes());
+        if status == 503 {
+            builder = builder.header("Retry-After", b"5");
+        }
+        builder.write_to(&mut self.out);
+        let to = response_peer(peer, request);
+        let _lost_like_a_datagram = self.sockets.send(&to, &self.out);
+    }
+}
+
+/// Whether the headers that a response copies can be read. Source: RFC 3261 section 8.2.6.2.
+fn can_be_answered(request: Message<'_>) -> bool {
+    request.top_via().is_ok()
+        && request.header(sip::HeaderId::From).is_some()
+        && request.header(sip::HeaderId::To).is_some()
+        && request.header(sip::HeaderId::CallId).is_some()
+        && request.header(sip::HeaderId::CSeq).is_some()
+}
+
+/// Where a stateless response goes: the source address, at the port of Via unless `rport` asked (RFC 3581 section 4).
+fn response_peer(peer: &Peer, request: Message<'_>) -> Peer {
+    let mut to = *peer;
+    if peer.protocol == Protocol::Udp
+        && let Ok(via) = request.top_via()
+        && via.rport().is_none()
+    {
+        to.remote.set_port(via.port.unwrap_or(5060));
+    }
+    to
+}

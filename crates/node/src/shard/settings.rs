@@ -1,0 +1,124 @@
+//! What the topology means for the machines of a shard.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use model::{Chance, WallTime};
+use registrar::{
+    PathWithoutSupport, RegisterSettings,
+    authentication::{
+        AccountView, Accounts, Algorithms, AuthenticationSettings, Authenticator, NonceCounts, NonceKey,
+        NonceLedger, NonceUse,
+    },
+};
+use sip::digest::Algorithm;
+use topology::{PoolSettings, Topology};
+
+use crate::{Directory, Shared, clock};
+
+/// Settings of the machines, the same in every shard but for their seeds.
+pub struct ShardSettings {
+    pub(super) proxy: proxy::Settings,
+    pub(super) rules: proxy::Rules,
+    pub(super) transactions: transaction::Settings,
+    pub(super) register: RegisterSettings,
+    pub(super) domains: Vec<String>,
+    /// FQDN of the pool's backup registrar, for the 200 OK.
+    pub(super) backup: Option<String>,
+    pool: PoolSettings,
+}
+
+impl ShardSettings {
+    /// The settings of this server's pool.
+    pub fn of(shared: &Shared) -> Self {
+        let topology: &Topology = &shared.topology;
+        let pool = topology.pool(&shared.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
+        let loop_key = shared.loop_key;
+        Self {
+            proxy: proxy::Settings { loop_key, ..proxy::Settings::default() },
+            rules: proxy::Rules { loop_key, option_tags: vec![Bytes::from_static(b"path")], ..Default::default() },
+            transactions: transaction::Settings {
+                seed: clock::random_seed(),
+                ..transaction::Settings::default()
+            },
+            register: RegisterSettings {
+                expires_min_s: pool.expires_min_s,
+                expires_default_s: pool.expires_default_s,
+                expires_max_s: pool.expires_max_s,
+                devices_max: pool.devices_per_user_max,
+                path_without_support: PathWithoutSupport::Keep,
+            },
+            domains: topology.domains.iter().map(ToString::to_string).collect(),
+            backup: topology.backup_of(&shared.pool).map(|backup| backup.fqdn.to_string()),
+            pool,
+        }
+    }
+
+    /// Whether users of this domain, in lower case, are ours.
+    pub fn is_our_domain(&self, domain: &str) -> bool {
+        self.domains.iter().any(|own| own == domain)
+    }
+
+    /// An authenticator whose nonces are good on every server of the deployment.
+    pub fn authenticator(&self, shared: &Shared) -> Authenticator<SharedLedger> {
+        let settings = AuthenticationSettings {
+            algorithms: algorithms(&self.pool),
+            nonce_lifetime: self.pool.nonce_lifetime(),
+        };
+        let chance = Chance::seeded(clock::random_seed());
+        let key = NonceKey::new(shared.nonce_key);
+        Authenticator::with_ledger(settings, &key, None, chance, shared.nonce_counts.clone())
+    }
+}
+
+/// The algorithms that the pool offers, those without stored hashes left out.
+fn algorithms(pool: &PoolSettings) -> Algorithms {
+    let known = pool.digest_algorithms.iter().filter_map(|algorithm| match algorithm {
+        topology::DigestAlgorithm::Md5 => Some(Algorithm::Md5),
+        topology::DigestAlgorithm::Sha256 => Some(Algorithm::Sha256),
+        topology::DigestAlgorithm::Sha512_256 => None,
+    });
+    Algorithms::new(&known.collect::<Vec<_>>()).unwrap_or(Algorithms::SHA256_MD5)
+}
+
+/// The nonce counts of one server, for all its shards.
+#[derive(Clone, Debug)]
+pub struct SharedLedger(Arc<Mutex<NonceCounts>>);
+
+impl SharedLedger {
+    /// Nothing counted yet, for nonces of this pool.
+    pub fn new(pool: &PoolSettings) -> Self {
+        let counts = NonceCounts::new(pool.nonce_lifetime(), model::limits::NONCES_TRACKED_MAX);
+        Self(Arc::new(Mutex::new(counts)))
+    }
+}
+
+impl NonceLedger for SharedLedger {
+    fn admit(&mut self, now: WallTime, used: NonceUse) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).admit(now, used)
+    }
+}
+
+impl Accounts for Directory {
+    fn account(&self, username: &[u8], realm: &str) -> Option<AccountView> {
+        let user = self.user_named(username, realm.as_bytes())?;
+        let credentials = user.credentials?;
+        Some(AccountView {
+            aor: user.aor,
+            ha1_md5: credentials.ha1_md5,
+            ha1_sha256: credentials.ha1_sha256,
+            algorithms: user.algorithms.as_deref().and_then(listed),
+        })
+    }
+}
+
+fn listed(algorithms: &[store::DigestAlgorithm]) -> Option<Algorithms> {
+    let list: Vec<_> = algorithms
+        .iter()
+        .map(|algorithm| match algorithm {
+            store::DigestAlgorithm::Md5 => Algorithm::Md5,
+            store::DigestAlgorithm::Sha256 => Algorithm::Sha256,
+        })
+        .collect();
+    Algorithms::new(&list)
+}

@@ -1,0 +1,194 @@
+//! What all parts of one server share.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use model::{AddressOfRecord, Instant, PoolName, Protocol};
+use pairing::{Authority, Contact, Parties, Service, Standing};
+use registrar::Bindings;
+use store::{HotStore, SingleVoterHotStore, SqliteUserStore};
+use tokio::sync::watch;
+use topology::{BranchRecovery, Pool, Role, SecondRegistration, Server, Topology};
+
+use crate::{
+    AuthorityTable, Counters, Directory, FlowTokens, HomeIndex, Links, Ownerships, clock,
+    authority::AuthorityGuard, shard::SharedLedger,
+};
+
+/// What all parts of one server share; made once at the start.
+pub struct Shared {
+    /// The deployment.
+    pub topology: Arc<Topology>,
+    /// This server.
+    pub server: Server,
+    /// Its pool.
+    pub pool: PoolName,
+    /// The pool's role.
+    pub role: Role,
+    /// The pool's place among the home pools; `None` where it homes nobody.
+    pub own_home: Option<HomeIndex>,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// Number of this boot; random.
+    pub boot: u64,
+    /// Who is homed where.
+    pub directory: Arc<Directory>,
+    /// Who may answer for whom.
+    pub authority: Arc<AuthorityTable>,
+    /// The ownership machines.
+    pub ownerships: Ownerships,
+    /// Which other servers answer.
+    pub links: Arc<Links>,
+    /// Bindings.
+    pub hot: Arc<SingleVoterHotStore>,
+    /// Accounts.
+    pub users: Arc<SqliteUserStore>,
+    /// Changes whenever accounts change here.
+    pub user_news: watch::Sender<u64>,
+    /// Flow tokens of this server.
+    pub tokens: FlowTokens,
+    /// The key of nonces, the same on all servers of the deployment.
+    pub nonce_key: [u8; 32],
+    /// Highest nonce counts seen, for all shards.
+    pub nonce_counts: SharedLedger,
+    /// Key of the loop hash, this server's own.
+    pub loop_key: u64,
+    /// What happened since the start.
+    pub counters: Counters,
+}
+
+/// Where requests for a home pool's users are to be dealt with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Here, under this authority.
+    Here(Authority),
+    /// At another server.
+    Server(model::ServerName),
+    /// Nowhere at the moment; try again after so many seconds.
+    Nowhere {
+        /// Seconds until another attempt makes sense.
+        retry_after_s: u32,
+    },
+}
+
+impl Place {
+    const NOWHERE: Self = Self::Nowhere { retry_after_s: 5 };
+}
+
+impl Shared {
+    /// Bindings of a user kept here, unexpired, highest preference first.
+    pub fn bindings(&self, home: HomeIndex, aor: &AddressOfRecord) -> Bindings {
+        let Some(name) = self.directory.homes().name(home) else { return Bindings::new() };
+        self.hot.lookup(name, aor, clock::wall_time())
+    }
+
+    /// Where calls and messages for the users of a home pool are to be dealt with at `now`.
+    pub fn place(&self, home: HomeIndex, authority: &AuthorityGuard<'_>, now: Instant) -> Place {
+        if let Some(held) = authority.holds(home, now) {
+            return Place::Here(held);
+        }
+        let claim = self.links.serving(home, now);
+        if let Some(claim) = claim.as_ref().filter(|claim| claim.is_at_home) {
+            return Place::Server(claim.server.clone());
+        }
+        if let Some(backup) = self.backing_branch(home, authority, now) {
+            return Place::Here(backup);
+        }
+        if let Some(claim) = claim {
+            return Place::Server(claim.server);
+        }
+        match authority.standing(home) {
+            Some(Standing::Elsewhere { tenure, .. }) if tenure.owner != self.pool => {
+                let server = self.topology.servers_of(&tenure.owner).next();
+                server.map_or(Place::NOWHERE, |server| Place::Server(server.name.clone()))
+            }
+            Some(_) | None => Place::NOWHERE,
+        }
+    }
+
+    /// The authority over a branch's users while their appliance is silent: that over the users of its associated pool,
+    /// held by that pool, or by its partner where the branch follows.
+    pub fn backing_branch(
+        &self,
+        home: HomeIndex,
+        authority: &AuthorityGuard<'_>,
+        now: Instant,
+    ) -> Option<Authority> {
+        let branch = self.topology.pool(self.directory.homes().name(home)?)?;
+        let associated = branch.associated_pool.as_ref()?;
+        let follows = branch.settings.branch_recovery == BranchRecovery::Follow;
+        let is_silent = branch.servers.iter().all(|server| self.links.silence(server, now).is_some());
+        if !is_silent || !(associated == &self.pool || follows) {
+            return None;
+        }
+        authority.holds(self.directory.homes().index(associated)?, now)
+    }
+
+    /// The two pools that take part in the ownership of a front-end pool, as this one sees them. A pool without partner
+    /// is both.
+    pub fn parties(&self, home: &PoolName) -> Option<Parties> {
+        if *home == self.pool {
+            let partner = self.topology.partner_of(home).map_or_else(|| home.clone(), |pool| pool.name.clone());
+            return Some(Parties::at_home(home.clone(), partner));
+        }
+        let is_partner = self.topology.partner_of(&self.pool).is_some_and(|pool| pool.name == *home);
+        is_partner.then(|| Parties::at_partner(home.clone(), self.pool.clone()))
+    }
+
+    /// How well this server hears a branch appliance.
+    pub fn contact_of(&self, branch: &Pool, now: Instant) -> Contact {
+        let silences = branch.servers.iter().map(|server| self.links.silence(server, now));
+        match silences.min().flatten() {
+            None => Contact::Heard,
+            Some(silence) => {
+                let takeover_in = branch.settings.takeover_after().saturating_sub(silence);
+                Contact::Silent { takeover_in: Some(takeover_in) }
+            }
+        }
+    }
+
+    /// What this pool does with a REGISTER whose owner is alive elsewhere.
+    pub fn second_registration(&self) -> pairing::SecondRegistration {
+        let own = self.topology.pool(&self.pool).map(|pool| pool.settings.second_registration);
+        match own.unwrap_or_default() {
+            SecondRegistration::Forward => pairing::SecondRegistration::Forward,
+            SecondRegistration::Redirect => pairing::SecondRegistration::Redirect,
+        }
+    }
+
+    /// Whether a branch's users follow their associated pool to its partner.
+    pub fn branch_recovery(&self, branch: &Pool) -> pairing::BranchRecovery {
+        match branch.settings.branch_recovery {
+            BranchRecovery::Follow => pairing::BranchRecovery::Follow,
+            BranchRecovery::None => pairing::BranchRecovery::None,
+        }
+    }
+
+    /// Where phones reach a pool by this protocol: its first server's first address for it, else for another one.
+    pub fn phone_address(&self, pool: &PoolName, protocol: Protocol) -> Option<SocketAddr> {
+        let listen = &self.topology.servers_of(pool).next()?.listen;
+        let addresses = match protocol {
+            Protocol::Udp => &listen.udp,
+            Protocol::Tcp => &listen.tcp,
+            Protocol::Tls | Protocol::Ws | Protocol::Wss => &listen.tls,
+        };
+        addresses.first().copied()
+    }
+
+    /// The pool that serves a home pool's users and, where it is this one, in which mode.
+    pub fn served_by(&self, home: HomeIndex) -> (Option<PoolName>, Option<String>) {
+        let now = clock::now();
+        match self.place(home, &self.authority.read(), now) {
+            Place::Here(authority) => (Some(self.pool.clone()), Some(service_name(authority.service).to_owned())),
+            Place::Server(server) => (self.topology.pool_of(&server).map(|pool| pool.name.clone()), None),
+            Place::Nowhere { .. } => (None, None),
+        }
+    }
+}
+
+/// The word for a service in answers and headers.
+pub const fn service_name(service: Service) -> &'static str {
+    match service {
+        Service::Full => "full",
+        Service::Resiliency => "resiliency",
+    }
+}

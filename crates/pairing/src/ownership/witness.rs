@@ -1,0 +1,211 @@
+//! What the machine does with the answers of the witness.
+
+use model::{Epoch, Instant};
+
+use super::{
+    Ownership,
+    requests::Kind,
+    state::{Departure, State, Stored, Tenancy},
+};
+use crate::{
+    Event, Output, OwnershipRecord, Planted, PoolState, RecordVersion, RequestId, StoredRecord, Tenure,
+};
+
+impl Ownership {
+    pub(super) fn read(&mut self, now: Instant) {
+        let request = self.requests.begin(now, Kind::Read);
+        self.outputs.push_back(Output::Read { request });
+    }
+
+    pub(super) fn beat(&mut self, now: Instant, tenure: &Tenure, stored: Stored) {
+        let record =
+            OwnershipRecord { beat: stored.beat.next(), ..OwnershipRecord::first_of(tenure.clone()) };
+        self.compare_and_set(now, Some(stored.version), record);
+    }
+
+    pub(super) fn hand_over(&mut self, now: Instant, epoch: Epoch, stored: Stored) {
+        let home = self.parties.home.clone();
+        let tenure = Tenure { owner: home, epoch: epoch.next(), state: PoolState::Active };
+        self.compare_and_set(now, Some(stored.version), OwnershipRecord::first_of(tenure));
+    }
+
+    fn compare_and_set(&mut self, now: Instant, expected: Option<RecordVersion>, record: OwnershipRecord) {
+        let request = self.requests.begin(now, Kind::CompareAndSet(record.clone()));
+        self.outputs.push_back(Output::CompareAndSet { request, expected, record });
+    }
+
+    /// An answer may still come; only a takeover does not wait for it.
+    pub(super) fn witness_failed(&mut self, request: RequestId) {
+        self.state = match std::mem::replace(&mut self.state, State::Learning) {
+            State::TakingOver(attempt) if attempt.request == request => self.abandon_takeover(attempt),
+            unchanged @ (State::Static { .. }
+            | State::Learning
+            | State::Watching(_)
+            | State::TakingOver(_)
+            | State::Owning(_)
+            | State::Leaving(_)) => unchanged,
+        };
+    }
+
+    /// The witness returned what it stores, to a read or with the refusal of a change.
+    pub(super) fn witness_answered(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        found: Option<StoredRecord>,
+        is_refusal: bool,
+    ) {
+        let Some(pending) = self.requests.take(request) else { return };
+        match found {
+            Some(stored) if self.is_static() => self.read_static(&stored),
+            Some(stored) => self.witnessed(now, pending.began, &stored),
+            None if is_refusal => self.forget_stored(now),
+            None => self.witnessed_nothing(now, pending.began),
+        }
+    }
+
+    fn is_static(&self) -> bool {
+        matches!(self.state, State::Static { .. })
+    }
+
+    /// A pool that is alone takes its epoch from the record; if another pool owned it before, from the next.
+    fn read_static(&mut self, stored: &StoredRecord) {
+        let State::Static { authority, tenure, must_read } = &mut self.state else { return };
+        let record = &stored.record;
+        let epoch = if record.owner == self.parties.me { record.epoch } else { record.epoch.next() };
+        *must_read = false;
+        if epoch > tenure.epoch {
+            tenure.epoch = epoch;
+            *authority = authority.map(|authority| crate::Authority { epoch, ..authority });
+            let tenure = tenure.clone();
+            self.outputs.push_back(Output::Remember(tenure.clone()));
+            self.outputs.push_back(Output::Event(Event::OwnerKnown(tenure)));
+        }
+    }
+
+    /// A refused change whose reason is unknown: read before the next one.
+    fn forget_stored(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Owning(tenancy) | State::Leaving(Departure { tenancy, .. }) => {
+                tenancy.stored = None;
+                self.next_round = Some(now);
+            }
+            State::TakingOver(_) => self.read(now),
+            State::Static { .. } | State::Learning | State::Watching(_) => {}
+        }
+    }
+
+    fn witnessed_nothing(&mut self, now: Instant, began: Instant) {
+        match &mut self.state {
+            State::Learning if self.parties.is_home() => {
+                let record = OwnershipRecord::first_of(self.own_tenure(Epoch::ZERO));
+                self.compare_and_set(now, None, record);
+            }
+            State::Static { must_read, .. } => *must_read = false,
+            State::Learning => {} // the home pool creates the record
+            State::Watching(_) | State::TakingOver(_) | State::Owning(_) | State::Leaving(_) => {
+                self.witness_is_behind(now, began, None);
+            }
+        }
+    }
+
+    fn witnessed(&mut self, now: Instant, began: Instant, stored: &StoredRecord) {
+        let record = &stored.record;
+        if !self.is_possible(&record.owner) {
+            return self.outputs.push_back(Output::Event(Event::OwnerImpossible(record.tenure())));
+        }
+        self.learn(now, &record.tenure());
+        if self.known().is_some_and(|known| record.epoch < known.epoch) {
+            return self.witness_is_behind(now, began, Some(stored));
+        }
+        self.state = match std::mem::replace(&mut self.state, State::Learning) {
+            State::Watching(mut watch) => {
+                watch.witnessed(now, began, stored);
+                watch.tenure.state = record.state;
+                State::Watching(watch)
+            }
+            State::TakingOver(mut attempt) if attempt.watch.version() != Some(stored.version) => {
+                attempt.watch.witnessed(now, began, stored);
+                self.abandon_takeover(attempt)
+            }
+            State::Owning(mut tenancy) => {
+                if take_version(began, &mut tenancy, stored) {
+                    self.next_round = Some(now);
+                }
+                State::Owning(tenancy)
+            }
+            State::Leaving(mut departure) => {
+                if take_version(began, &mut departure.tenancy, stored) {
+                    self.next_round = Some(now);
+                }
+                State::Leaving(departure)
+            }
+            unchanged @ (State::Static { .. } | State::Learning | State::TakingOver(_)) => unchanged,
+        };
+    }
+
+    /// The witness lost what it knew. The owner that still holds the other pool's promise writes its record
+    /// again; everybody else leaves that to the owner or the operator.
+    fn witness_is_behind(&mut self, now: Instant, began: Instant, found: Option<&StoredRecord>) {
+        let Some(known) = self.known().cloned() else { return };
+        if began < self.learnt_at {
+            return; // the witness may have answered before the change
+        }
+        if !self.is_behind_told {
+            self.is_behind_told = true;
+            let stored = found.map(|stored| stored.record.epoch);
+            self.outputs.push_back(Output::Event(Event::WitnessBehind { stored, known: known.epoch }));
+        }
+        if let State::Owning(tenancy) = &self.state
+            && tenancy.partner_until.is_some_and(|until| now < until)
+        {
+            let beat = tenancy.stored.map_or(model::Beat::ZERO, |stored| stored.beat.next());
+            let record = OwnershipRecord { beat, ..OwnershipRecord::first_of(known) };
+            self.compare_and_set(now, found.map(|stored| stored.version), record);
+        }
+    }
+
+    pub(super) fn swapped(&mut self, now: Instant, request: RequestId, version: RecordVersion) {
+        let Some(pending) = self.requests.take(request) else { return };
+        let Kind::CompareAndSet(record) = pending.kind else { return };
+        let is_news = self.known().is_none_or(|known| known.epoch < record.epoch);
+        let stored = StoredRecord { version, record };
+        self.learn(now, &stored.record.tenure());
+        if self.known().is_none_or(|known| known.epoch != stored.record.epoch) {
+            return; // of a tenure that is over
+        }
+        let base = if self.settings.planted == Planted::LeaseFromAnswer { now } else { pending.began };
+        let until = base + self.settings.ttl;
+        let is_valid = |valid_from| is_news || pending.began >= valid_from;
+        self.state = match std::mem::replace(&mut self.state, State::Learning) {
+            State::Owning(mut tenancy) => {
+                take_version(pending.began, &mut tenancy, &stored);
+                if is_valid(tenancy.valid_from) {
+                    tenancy.witness_until = tenancy.witness_until.max(Some(until));
+                }
+                State::Owning(tenancy)
+            }
+            State::Leaving(mut departure) => {
+                if take_version(pending.began, &mut departure.tenancy, &stored) {
+                    self.next_round = Some(now);
+                }
+                State::Leaving(departure)
+            }
+            State::Watching(mut watch) => {
+                watch.witnessed(now, pending.began, &stored);
+                State::Watching(watch)
+            }
+            unchanged @ (State::Static { .. } | State::Learning | State::TakingOver(_)) => unchanged,
+        };
+    }
+}
+
+/// The owner's next change replaces this version. A refused or overtaken one costs a round trip, no more.
+fn take_version(began: Instant, tenancy: &mut Tenancy, stored: &StoredRecord) -> bool {
+    let is_news = tenancy.stored.is_none_or(|known| known.version != stored.version && known.began <= began);
+    if is_news {
+        tenancy.stored = Some(Stored { version: stored.version, beat: stored.record.beat, began });
+        tenancy.tenure.state = stored.record.state;
+    }
+    is_news
+}

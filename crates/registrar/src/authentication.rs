@@ -1,0 +1,351 @@
+//! Who sent a request: digest authentication with stateless nonces. Source: RFC 3261 section 22, RFC 7616, RFC 8760.
+//!
+//! A nonce is a time and a salt under a keyed MAC over both and the realm, so every server with the key (those of the
+//! pool and of its partner) accepts it. What is remembered is the highest nonce count seen, here only: credentials
+//! caught on the wire can be used once more at another server, within the nonce's lifetime; TLS prevents that.
+//!
+//! **Nobody learns which users exist.** An unknown user costs the same work as a wrong password and gets the same
+//! challenge; `stale` depends on the nonce alone until the password has proved right. One thing shows: a user with an
+//! algorithm list of his own is offered that list, because some phones give up on a list with one they do not know.
+//!
+//! **`auth-int` and algorithms that were not offered** get a new challenge, which names what is offered: RFC 7616
+//! section 3.4 asks for a 4xx, and of these the 401 is the one that a phone can act on. Credentials that cannot be
+//! read get 400. Credentials without `qop` (RFC 2069) count as the first use of their nonce and so work once.
+//!
+//! **The `uri`** need not be the Request-URI octet for octet, as phones leave out ports and parameters: user and host
+//! must agree, in a REGISTER it may also be the realm. Anything else gets 400 (RFC 7616 section 3.4.6), because an
+//! INVITE caught and sent on to another number must not pass.
+//!
+//! Checking credentials in the usual form allocates nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{AddressOfRecord, Chance, WallTime};
+use sip::{
+    HeaderError, HeaderId, Message, Method, Uri,
+    digest::{Algorithm, Challenge, Credentials, CredentialsError, Ha1, verify},
+};
+use smallvec::SmallVec;
+
+mod accounts;
+mod nonce;
+mod nonce_counts;
+#[cfg(test)]
+mod tests;
+
+pub use accounts::{AccountView, Accounts, Algorithms};
+pub use nonce::NonceKey;
+use nonce::Nonces;
+pub use nonce_counts::{NonceCounts, NonceLedger, NonceUse};
+
+/// A realm: the domain of the user in lower case, on the stack when it is of usual length.
+type Realm = SmallVec<[u8; 64]>;
+
+/// What a pool decides about authentication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuthenticationSettings {
+    /// Algorithms offered to users without a list of their own, and to unknown ones.
+    pub algorithms: Algorithms,
+    /// How long a nonce is good for.
+    pub nonce_lifetime: Duration,
+}
+
+/// In which role we ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenger {
+    /// As the registrar or server the request is for: 401, `Authorization`.
+    Server,
+    /// As a proxy on the way: 407, `Proxy-Authorization`.
+    Proxy,
+}
+
+/// Challenges senders and checks what they answer.
+#[derive(Debug)]
+pub struct Authenticator<L = NonceCounts> {
+    settings: AuthenticationSettings,
+    nonces: Nonces,
+    ledger: L,
+    chance: Chance,
+}
+
+/// Why the sender of a request is not accepted (yet).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// To be answered with a challenge.
+    #[error("the sender has to prove who it is")]
+    Challenge(Challenged),
+    /// The password is right, but the request is in another user's name: 403.
+    #[error("the request is in the name of another user")]
+    Forbidden,
+    /// The request cannot be authenticated: 400.
+    #[error("the request cannot be authenticated")]
+    BadRequest(#[source] BadRequest),
+}
+
+/// A challenge to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenged {
+    /// 401 or 407.
+    pub status: u16,
+    /// `WWW-Authenticate` or `Proxy-Authenticate`.
+    pub header: HeaderId,
+    /// One value per algorithm, each in a header line of its own, in this order (RFC 8760 section 2.3).
+    pub values: Vec<Bytes>,
+    /// Whether the values say `stale=true`: the phone tries again without asking for the password.
+    pub is_stale: bool,
+    /// Why, for log and metrics only.
+    pub cause: Cause,
+}
+
+/// Why a request is challenged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// It has no credentials for the realm.
+    NoCredentials,
+    /// The nonce was not made with our keys, or for another realm.
+    ForeignNonce,
+    /// The nonce is too old.
+    ExpiredNonce,
+    /// The nonce count was used before.
+    Replay,
+    /// An algorithm or `qop` that was not offered.
+    NotOffered,
+    /// No such user, or the wrong password: worth a warning when it repeats.
+    WrongCredentials,
+}
+
+/// What makes a request impossible to authenticate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// To or From is missing or malformed, or names no user of a domain.
+    #[error("the address of the user cannot be read")]
+    Address(#[from] HeaderError),
+    /// The credentials are malformed.
+    #[error("the credentials cannot be read")]
+    Credentials(#[source] CredentialsError),
+    /// The credentials are for another Request-URI.
+    #[error("the credentials are for another Request-URI")]
+    UriMismatch,
+}
+
+impl Rejection {
+    /// Status code of the response.
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Challenge(challenged) => challenged.status,
+            Self::Forbidden => 403,
+            Self::BadRequest(_) => 400,
+        }
+    }
+}
+
+impl Authenticator<NonceCounts> {
+    /// Remembers nonce counts itself, at most `limits::NONCES_TRACKED_MAX`.
+    ///
+    /// `previous_key` lets nonces live on that were made before a change of the key.
+    pub fn new(
+        settings: AuthenticationSettings,
+        key: &NonceKey,
+        previous_key: Option<&NonceKey>,
+        chance: Chance,
+    ) -> Self {
+        let ledger = NonceCounts::new(settings.nonce_lifetime, model::limits::NONCES_TRACKED_MAX);
+        Self::with_ledger(settings, key, previous_key, chance, ledger)
+    }
+}
+
+impl<L: NonceLedger> Authenticator<L> {
+    /// Counts nonces in `ledger`, which the shards of one server share.
+    pub fn with_ledger(
+        settings: AuthenticationSettings,
+        key: &NonceKey,
+        previous_key: Option<&NonceKey>,
+        chance: Chance,
+        ledger: L,
+    ) -> Self {
+        Self { settings, nonces: Nonces::new(key, previous_key), ledger, chance }
+    }
+
+    /// Says which user sent a request: in a REGISTER the user of To, otherwise that of From.
+    ///
+    /// Errors: [`Rejection`].
+    pub fn check(
+        &mut self,
+        now: WallTime,
+        request: Message<'_>,
+        challenger: Challenger,
+        accounts: &impl Accounts,
+    ) -> Result<AddressOfRecord, Rejection> {
+        let claimed = claimed_user(request).map_err(Rejection::BadRequest)?;
+        let realm: Realm = claimed.host.iter().map(u8::to_ascii_lowercase).collect();
+        let verdict = match find_credentials(request, challenger, &realm) {
+            Ok(Some(credentials)) => self.judge(now, request, &credentials, &realm, accounts),
+            Ok(None) => Err(Refusal::Challenge(Cause::NoCredentials)),
+            Err(refusal) => Err(refusal),
+        };
+        match verdict {
+            Ok(aor) if is_user(&claimed, &aor) => Ok(aor),
+            Ok(_) => Err(Rejection::Forbidden),
+            Err(Refusal::Bad(bad)) => Err(Rejection::BadRequest(bad)),
+            Err(Refusal::Challenge(cause)) => {
+                let user = claimed.user.unwrap_or_default();
+                let algorithms = as_text(&realm).and_then(|realm| accounts.algorithms(user, realm));
+                let algorithms = algorithms.unwrap_or(self.settings.algorithms);
+                Err(Rejection::Challenge(self.challenge(now, challenger, &realm, algorithms, cause)))
+            }
+        }
+    }
+
+    /// Checks credentials for our realm; tells the user they belong to.
+    fn judge(
+        &mut self,
+        now: WallTime,
+        request: Message<'_>,
+        credentials: &Credentials<'_>,
+        realm: &Realm,
+        accounts: &impl Accounts,
+    ) -> Result<AddressOfRecord, Refusal> {
+        if credentials.is_blank() {
+            return Err(Refusal::Challenge(Cause::NoCredentials));
+        }
+        let nonce = self.nonces.open(credentials.nonce.raw(), realm);
+        let nonce = nonce.ok_or(Refusal::Challenge(Cause::ForeignNonce))?;
+        if !nonce.is_alive(now, self.settings.nonce_lifetime) {
+            return Err(Refusal::Challenge(Cause::ExpiredNonce));
+        }
+        let account =
+            as_text(realm).and_then(|realm| accounts.account(&credentials.username.unescaped(), realm));
+        let algorithm = credentials.algorithm;
+        let ha1 = account.as_ref().and_then(|account| account.ha1(algorithm));
+        // Who does not exist costs as much as who mistypes.
+        let is_right = verify(&ha1.unwrap_or_else(|| nobody(algorithm)), credentials, request.method_bytes())
+            && ha1.is_some();
+        let offered =
+            account.as_ref().and_then(|account| account.algorithms).unwrap_or(self.settings.algorithms);
+        if !offered.contains(algorithm) {
+            return Err(Refusal::Challenge(Cause::NotOffered));
+        }
+        let account = account.filter(|_| is_right).ok_or(Refusal::Challenge(Cause::WrongCredentials))?;
+        if !is_uri_of(&credentials.uri.unescaped(), request, realm) {
+            return Err(Refusal::Bad(BadRequest::UriMismatch));
+        }
+        let count = credentials.protection.map_or(1, |protection| protection.count);
+        if !self.ledger.admit(now, nonce.used(count)) {
+            return Err(Refusal::Challenge(Cause::Replay));
+        }
+        Ok(account.aor)
+    }
+
+    fn challenge(
+        &mut self,
+        now: WallTime,
+        challenger: Challenger,
+        realm: &Realm,
+        algorithms: Algorithms,
+        cause: Cause,
+    ) -> Challenged {
+        let nonce = self.nonces.issue(now, self.chance.bits(), realm);
+        let is_stale = cause.is_stale();
+        let values = algorithms.iter().map(|algorithm| {
+            let mut value = Vec::with_capacity(96 + realm.len());
+            Challenge { realm, nonce: &nonce, algorithm, is_stale }.write_to(&mut value);
+            Bytes::from(value)
+        });
+        let (status, header) = match challenger {
+            Challenger::Server => (401, HeaderId::WwwAuthenticate),
+            Challenger::Proxy => (407, HeaderId::ProxyAuthenticate),
+        };
+        Challenged { status, header, values: values.collect(), is_stale, cause }
+    }
+}
+
+impl Cause {
+    /// Whether the nonce is at fault, not the password (RFC 7616 section 3.3).
+    const fn is_stale(self) -> bool {
+        match self {
+            Self::ForeignNonce | Self::ExpiredNonce | Self::Replay => true,
+            Self::NoCredentials | Self::NotOffered | Self::WrongCredentials => false,
+        }
+    }
+}
+
+enum Refusal {
+    Challenge(Cause),
+    Bad(BadRequest),
+}
+
+/// The URI of the user in whose name the request is.
+fn claimed_user(request: Message<'_>) -> Result<Uri<'_>, BadRequest> {
+    let (address, header) = if request.method() == Method::Register {
+        (request.to()?, HeaderId::To)
+    } else {
+        (request.from()?, HeaderId::From)
+    };
+    let uri = address.uri().ok().filter(|uri| uri.scheme.is_sip_or_sips() && uri.user.is_some());
+    uri.ok_or(BadRequest::Address(HeaderError::Malformed { header }))
+}
+
+/// The first credentials for our realm; those for other realms are for others (RFC 3261 section 22.3).
+fn find_credentials<'a>(
+    request: Message<'a>,
+    challenger: Challenger,
+    realm: &Realm,
+) -> Result<Option<Credentials<'a>>, Refusal> {
+    let id = match challenger {
+        Challenger::Server => HeaderId::Authorization,
+        Challenger::Proxy => HeaderId::ProxyAuthorization,
+    };
+    let mut unreadable = None;
+    for header in request.headers().filter(|header| header.id == id) {
+        match Credentials::parse(header.value) {
+            Ok(credentials) if credentials.realm.raw().eq_ignore_ascii_case(realm) => {
+                return Ok(Some(credentials));
+            }
+            Ok(_) | Err(CredentialsError::Scheme) => {}
+            Err(error) => unreadable = unreadable.or(Some(error)),
+        }
+    }
+    match unreadable {
+        None => Ok(None),
+        Some(CredentialsError::Algorithm | CredentialsError::Protection) => {
+            Err(Refusal::Challenge(Cause::NotOffered))
+        }
+        Some(error) => Err(Refusal::Bad(BadRequest::Credentials(error))),
+    }
+}
+
+/// Compares without allocating where the user part is in its canonical form already.
+fn is_user(claimed: &Uri<'_>, aor: &AddressOfRecord) -> bool {
+    let is_plain = claimed.user == Some(aor.user().as_bytes())
+        && claimed.host.eq_ignore_ascii_case(aor.domain().as_bytes());
+    is_plain || claimed.address_of_record().is_ok_and(|claimed| claimed == *aor)
+}
+
+/// Whether credentials made for `uri` are good for this request.
+fn is_uri_of(uri: &[u8], request: Message<'_>, realm: &Realm) -> bool {
+    if uri == request.request_uri() {
+        return true;
+    }
+    let (Ok(uri), Ok(asked)) = (Uri::parse(uri), Uri::parse(request.request_uri())) else { return false };
+    if uri.is_equivalent(&asked) {
+        return true;
+    }
+    let is_sip = uri.scheme.is_sip_or_sips() && asked.scheme.is_sip_or_sips();
+    let is_register = request.method() == Method::Register && uri.user.is_none();
+    is_sip
+        && uri.user == asked.user
+        && (uri.host.eq_ignore_ascii_case(asked.host) || is_register && uri.host.eq_ignore_ascii_case(realm))
+}
+
+/// The HA1 of a password that nobody has.
+fn nobody(algorithm: Algorithm) -> Ha1 {
+    match algorithm {
+        Algorithm::Md5 => Ha1::md5(&[0; 16]),
+        Algorithm::Sha256 | Algorithm::Sha512_256 => Ha1::sha256(&[0; 32]),
+    }
+}
+
+fn as_text(realm: &Realm) -> Option<&str> {
+    std::str::from_utf8(realm).ok()
+}

@@ -1,0 +1,120 @@
+//! What is asked of a routing group, and what came of it.
+
+use model::{AddressOfRecord, Epoch, PoolName, RoutingGroup, ServerName, WallTime};
+use serde::{Deserialize, Serialize};
+
+use crate::{Bindings, ContactChange, FlowRecord, Octets, OperationId, Path, RegisterError};
+
+/// One entry of a routing group's log. Everything that decides the result is in it, the time included, so that every
+/// replica comes to the same state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// The home pool whose users the group holds.
+    pub home: PoolName,
+    /// The group; for a change of one user that user's, see [`Command::of_user`].
+    pub group: RoutingGroup,
+    /// The epoch of who submits it; a lower one than the group has seen is refused.
+    pub epoch: Epoch,
+    /// Names the operation: it takes effect once, however often it is submitted.
+    pub operation: OperationId,
+    /// When the submitter took it up.
+    pub now: WallTime,
+    /// What to do.
+    pub change: Change,
+}
+
+impl Command {
+    /// A command about one user, in the group of that user.
+    pub fn of_user(
+        home: PoolName,
+        epoch: Epoch,
+        operation: OperationId,
+        now: WallTime,
+        aor: AddressOfRecord,
+        change: UserChange,
+    ) -> Self {
+        let group = RoutingGroup::of(&aor);
+        Self { home, group, epoch, operation, now, change: Change::User { aor, change } }
+    }
+}
+
+/// What a command does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Changes the bindings of one user.
+    User {
+        /// Whose.
+        aor: AddressOfRecord,
+        /// How.
+        change: UserChange,
+    },
+    /// Lets go of bindings that have expired, for at most this many users. Expired bindings are never seen anyway: this
+    /// returns their memory.
+    Expire {
+        /// Bounds the work.
+        users_max: u32,
+    },
+}
+
+/// What happens to the bindings of one user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserChange {
+    /// Adds, refreshes and removes bindings (RFC 3261 section 10.3 step 7).
+    Register(Registration),
+    /// `Contact: *`: removes all bindings (step 6).
+    RemoveAll {
+        /// Call-ID of the REGISTER.
+        call_id: Octets,
+        /// CSeq of the REGISTER.
+        cseq: u32,
+    },
+    /// An operator removes the binding with this contact URI, or all of them.
+    Remove {
+        /// The URI as sent or an equivalent one; `None` = all.
+        contact: Option<Octets>,
+    },
+    /// A connection has closed: its bindings reach nobody any more.
+    FlowClosed {
+        /// The server that held it.
+        server: ServerName,
+        /// The boot of that server.
+        boot: u64,
+        /// [`model::FlowId::number`] of the flow.
+        flow: u64,
+    },
+}
+
+/// One REGISTER with contacts, checked and read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Its Call-ID, at most `limits::CALL_ID_BYTES_MAX` octets.
+    pub call_id: Octets,
+    /// Its CSeq number.
+    pub cseq: u32,
+    /// Its contacts in order, at most `limits::CONTACTS_PER_REGISTER_MAX`.
+    pub contacts: Vec<ContactChange>,
+    /// The route back to the phone.
+    pub path: Path,
+    /// The flow it came over; `None` when it came through another server, which is then in the path.
+    pub flow: Option<FlowRecord>,
+    /// Devices this user may have when it is done.
+    pub devices_max: u16,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, or done before.
+    Registered {
+        /// What is bound now, as [`crate::GroupState::lookup`] orders it. After a repeated operation: what is bound now,
+        /// not then.
+        bindings: Bindings,
+    },
+    /// Expired bindings are gone.
+    Expired {
+        /// How many.
+        bindings: u32,
+    },
+    /// Nothing was changed.
+    Refused(RegisterError),
+}

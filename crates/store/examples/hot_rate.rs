@@ -1,0 +1,159 @@
+//! Measures the hot store on this disk: commands per second, processor time per command, memory per contact.
+//!
+//! `cargo run -p store --example hot_rate [DIRECTORY]`; the directory must not exist and is removed afterwards.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command as Process,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{self, Thread},
+    time::Instant,
+};
+
+use anyhow::Context;
+use model::{PoolName, WallTime};
+use registrar::{Command, Outcome};
+use store::{HotError, HotStore, SingleVoterHotStore, conformance};
+
+const USERS: u64 = 100_000;
+/// Ticks of the processor times in /proc: fixed at 100 by the kernel's interface.
+const TICKS_PER_SECOND: f64 = 100.0;
+const NOW: WallTime = WallTime::from_secs(1_800_000_000);
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = env::args().skip(1);
+    let directory = arguments.next().map_or_else(|| env::temp_dir().join("tandem-hot-rate"), PathBuf::from);
+    if arguments.next().as_deref() == Some("reopen") {
+        return reopen(&directory);
+    }
+    anyhow::ensure!(!directory.exists(), "{} exists: remove it or name another", directory.display());
+    let store = SingleVoterHotStore::open(&directory)?;
+    let home = PoolName::new("east")?;
+    println!("{:28} {:>12} {:>12} {:>12}", "", "commands/s", "CPU us each", "wall s");
+    for (cseq, outstanding, name) in [
+        (1, 64, "new, 64 outstanding"),
+        (2, 64, "refresh, 64 outstanding"),
+        (3, 1_024, "refresh, 1,024 outstanding"),
+    ] {
+        let commands = (0..USERS).map(|number| conformance::register(&home, number, cseq, NOW)).collect();
+        measure(&store, commands, outstanding, name)?;
+    }
+    lookups(&store, &home);
+    drop(store);
+    println!("{:28} {:>12}", "disk, octets per contact", size_of(&directory)? / USERS);
+    let status = Process::new(env::current_exe()?).arg(&directory).arg("reopen").status()?;
+    anyhow::ensure!(status.success(), "reopening failed");
+    fs::remove_dir_all(&directory)?;
+    Ok(())
+}
+
+/// Submits one command after the other, so many at a time, as a shard does: answers are collected and the shard is woken
+/// when it sleeps.
+fn measure(
+    store: &impl HotStore,
+    commands: Vec<Command>,
+    outstanding: usize,
+    name: &str,
+) -> anyhow::Result<()> {
+    let total = commands.len();
+    let count = f64::from(u32::try_from(total)?);
+    let answers = Arc::new(Answers::default());
+    let (begun, cpu) = (Instant::now(), cpu_seconds()?);
+    let mut commands = commands.into_iter();
+    let (mut done, mut submitted) = (0, 0);
+    while done < total {
+        for command in commands.by_ref().take(outstanding + done - submitted) {
+            let answers = Arc::clone(&answers);
+            store.submit(vec![command], Box::new(move |results| answers.add(&results)));
+            submitted += 1;
+        }
+        done += answers.wait();
+    }
+    let (wall, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
+    anyhow::ensure!(answers.refused.load(Ordering::Relaxed) == 0, "commands were refused");
+    println!("{name:28} {:>12.0} {:>12.2} {wall:>12.2}", count / wall, cpu * 1e6 / count);
+    Ok(())
+}
+
+/// Answers that a shard has not seen yet.
+struct Answers {
+    count: AtomicUsize,
+    refused: AtomicUsize,
+    shard: Thread,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { count: AtomicUsize::new(0), refused: AtomicUsize::new(0), shard: thread::current() }
+    }
+}
+
+impl Answers {
+    fn add(&self, results: &[Result<Outcome, HotError>]) {
+        if !matches!(results.first(), Some(Ok(Outcome::Registered { .. }))) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        if self.count.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.shard.unpark();
+        }
+    }
+
+    fn wait(&self) -> usize {
+        loop {
+            match self.count.swap(0, Ordering::AcqRel) {
+                0 => thread::park(),
+                count => return count,
+            }
+        }
+    }
+}
+
+fn lookups(store: &impl HotStore, home: &PoolName) {
+    let users: Vec<_> = (0..USERS).map(conformance::user).collect();
+    let begun = Instant::now();
+    let found: usize = users.iter().map(|user| store.lookup(home, user, NOW).len()).sum();
+    let each = begun.elapsed().as_secs_f64() * 1e6 / f64::from(u32::try_from(found).unwrap_or(u32::MAX));
+    println!("{:28} {:>12} {each:>12.2}", "lookup, us each", "");
+}
+
+/// In a process of its own: what a restart costs, and what memory the contacts need.
+fn reopen(directory: &Path) -> anyhow::Result<()> {
+    let before = resident_bytes()?;
+    let begun = Instant::now();
+    let store = SingleVoterHotStore::open(directory)?;
+    let bindings = store.bindings(&PoolName::new("east")?);
+    let seconds = begun.elapsed().as_secs_f64();
+    let octets = resident_bytes()?.saturating_sub(before) / u64::try_from(bindings.max(1))?;
+    println!("{:28} {seconds:>12.2}", "restart, s");
+    println!("{:28} {octets:>12}", "memory, octets per contact");
+    Ok(())
+}
+
+/// Processor time of this process, all threads, user and system.
+fn cpu_seconds() -> anyhow::Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = stat.rsplit_once(')').context("/proc/self/stat has no name")?;
+    let ticks: u32 =
+        fields.split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap_or(0_u32)).sum();
+    Ok(f64::from(ticks) / TICKS_PER_SECOND)
+}
+
+fn resident_bytes() -> anyhow::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kilobytes: u64 = line.split_whitespace().next().context("no number")?.parse()?;
+    Ok(kilobytes * 1_024)
+}
+
+fn size_of(directory: &Path) -> anyhow::Result<u64> {
+    let mut octets = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        octets += if entry.file_type()?.is_dir() { size_of(&entry.path())? } else { entry.metadata()?.len() };
+    }
+    Ok(octets)
+}

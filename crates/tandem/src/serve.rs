@@ -1,0 +1,63 @@
+//! `tandem serve`: one server in the foreground.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use model::ServerName;
+use node::Deployment;
+use tokio::{
+    io::{AsyncReadExt, stdin},
+    signal::unix::{SignalKind, signal},
+};
+use topology::{Finding, Topology, decode};
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Usage;
+
+/// Environment variable with the log filter, like `info,node=debug`.
+const LOG_VARIABLE: &str = "TANDEM_LOG";
+
+/// Runs the server until SIGTERM, SIGINT or, where asked for, the end of standard input.
+pub async fn run(topology_file: &Path, server: &str, until_stdin_closes: bool) -> Result<()> {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let topology = read_topology(topology_file)?;
+    let name = ServerName::new(server).map_err(|error| Usage(format!("{server:?} is no server name: {error}")))?;
+    let deployment = Deployment::of_topology(topology_file);
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async {
+        let closed = async {
+            if until_stdin_closes {
+                let mut nothing = [0; 64];
+                while matches!(stdin().read(&mut nothing).await, Ok(1..)) {}
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            () = closed => {}
+        }
+    };
+    node::serve(deployment, topology, &name, stop).await?;
+    Ok(())
+}
+
+/// Reads a topology document; findings become one error that lists all of them.
+pub fn read_topology(file: &Path) -> Result<Topology> {
+    let octets = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let text = match decode(&octets) {
+        Ok(text) => text,
+        Err(finding) => bail!("{}: {finding}", file.display()),
+    };
+    match Topology::read(text) {
+        Ok((topology, _warnings)) => Ok(topology),
+        Err(findings) => {
+            let list: Vec<String> =
+                findings.iter().filter(|finding| finding.is_error()).map(Finding::to_string).collect();
+            bail!("{} is refused, nothing was changed:\n{}", file.display(), list.join("\n"))
+        }
+    }
+}

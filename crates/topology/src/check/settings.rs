@@ -1,0 +1,130 @@
+//! Pool settings: ranges, and what must fit together.
+
+use super::Check;
+use crate::{
+    DigestAlgorithm, NumberSetting, Position, Role, Rule,
+    raw::{Located, Pool},
+};
+
+pub(super) fn check(check: &mut Check<'_>) {
+    for pool in &check.document.pools {
+        check_ranges(check, pool);
+        check_expires(check, pool);
+        check_takeover(check, pool);
+        check_digest(check, pool);
+        if let Some(role) = pool.role {
+            check_effects(check, pool, role);
+        }
+    }
+}
+
+fn check_ranges(check: &mut Check<'_>, pool: &Pool) {
+    for (setting, number) in &pool.settings.numbers {
+        let NumberSetting { key, min, max, .. } = setting;
+        if !(i64::from(*min)..=i64::from(*max)).contains(&number.value) {
+            let message = format!("{key} is {}, allowed is {min} to {max}", number.value);
+            let remedy = format!("the default is {}", setting.default_value());
+            check.report(Rule::SettingRange, number.at, &pool.subject, message, remedy);
+        }
+    }
+}
+
+fn check_expires(check: &mut Check<'_>, pool: &Pool) {
+    let settings = &pool.settings;
+    let order = ["expires_min_s", "expires_default_s", "expires_max_s"];
+    for (low, high) in order.into_iter().zip(order.into_iter().skip(1)) {
+        let (less, more) = (settings.number(low), settings.number(high));
+        if less > more {
+            let message = format!("{low} is {less}, above {high}, which is {more}");
+            let remedy = "order them: expires_min_s <= expires_default_s <= expires_max_s";
+            check.report(Rule::ExpiresOrder, place(pool, [low, high]), &pool.subject, message, remedy);
+        }
+    }
+}
+
+fn check_takeover(check: &mut Check<'_>, pool: &Pool) {
+    let number = |key| pool.settings.number(key);
+    let (lease, takeover, hold) = (number("lease_ttl_s"), number("takeover_after_s"), number("hold_s"));
+    if lease >= takeover {
+        let message =
+            format!("lease_ttl_s is {lease}, takeover_after_s {takeover}: the owner may still serve then");
+        let remedy =
+            format!("set takeover_after_s to {} or more, or shorten the lease", lease.saturating_add(1));
+        let at = place(pool, ["lease_ttl_s", "takeover_after_s"]);
+        check.report(Rule::LeaseTakeover, at, &pool.subject, message, remedy);
+    }
+    if hold < takeover {
+        let message = format!(
+            "hold_s is {hold}, takeover_after_s {takeover}: an unsteady pool would go back and forth"
+        );
+        let remedy = format!("set hold_s to {takeover} or more; the default is 120");
+        let at = place(pool, ["hold_s", "takeover_after_s"]);
+        check.report(Rule::HoldTakeover, at, &pool.subject, message, remedy);
+    }
+}
+
+/// Where the first of `keys` that is written stands.
+fn place(pool: &Pool, keys: [&str; 2]) -> Position {
+    let written = |key: &str| pool.settings.keys.get(key).copied();
+    keys.into_iter().find_map(written).unwrap_or(pool.at)
+}
+
+fn check_digest(check: &mut Check<'_>, pool: &Pool) {
+    let Some(list) = &pool.settings.digest_algorithms else { return };
+    if list.value.is_empty() {
+        let message = "digest_algorithms is empty: nobody could register";
+        let remedy = "write digest_algorithms = [\"SHA-256\", \"MD5\"]";
+        return check.report(Rule::DigestAlgorithms, list.at, &pool.subject, message, remedy);
+    }
+    let offered: Vec<Located<DigestAlgorithm>> = list
+        .value
+        .iter()
+        .filter_map(|algorithm| Some(Located { value: algorithm.value?, at: algorithm.at }))
+        .collect();
+    for (before, algorithm) in offered.iter().enumerate() {
+        if offered.iter().take(before).any(|earlier| earlier.value == algorithm.value) {
+            let message = format!("{} is offered twice", algorithm.value);
+            check.report(Rule::DigestAlgorithms, algorithm.at, &pool.subject, message, "remove one of them");
+        }
+    }
+    let find = |wanted| offered.iter().position(|algorithm| algorithm.value == wanted);
+    let (md5, sha256) = (find(DigestAlgorithm::Md5), find(DigestAlgorithm::Sha256));
+    if let Some(algorithm) = offered.iter().find(|algorithm| algorithm.value == DigestAlgorithm::Sha512_256) {
+        let message =
+            "SHA-512-256: accounts hold no hash of it, and many phones fail when they are offered it";
+        check.report(Rule::DigestSha512, algorithm.at, &pool.subject, message, "offer SHA-256 and MD5");
+    }
+    if md5.is_some_and(|md5| sha256.is_some_and(|sha256| md5 < sha256)) {
+        let message = "MD5 is offered before SHA-256: phones that take the first use the weaker, some fail";
+        check.report(Rule::DigestOrder, list.at, &pool.subject, message, "write SHA-256 first");
+    }
+    let has_unknown = offered.len() < list.value.len();
+    if md5.is_none() && sha256.is_none() && !has_unknown {
+        let message =
+            "neither MD5 nor SHA-256 is offered, and accounts hold no other hash: nobody could register";
+        let remedy = "write digest_algorithms = [\"SHA-256\", \"MD5\"]";
+        check.report(Rule::DigestAlgorithms, list.at, &pool.subject, message, remedy);
+    } else if md5.is_none() && !has_unknown {
+        let message = "MD5 is not offered: phones and browsers that know nothing else cannot register";
+        let remedy = "add \"MD5\" at the end, unless no such phone exists here";
+        check.report(Rule::DigestMd5, list.at, &pool.subject, message, remedy);
+    }
+}
+
+fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
+    let keys = &pool.settings.keys;
+    for setting in NumberSetting::ALL.iter().filter(|setting| !setting.applies_to(role)) {
+        check.without_effect(keys, setting.key, &pool.subject, role);
+    }
+    let others = [
+        ("digest_algorithms", role.speaks_sip()),
+        ("automatic_takeover", role.has_partner()),
+        ("second_registration", role.has_partner()),
+        ("branch_recovery", role == Role::Branch),
+    ];
+    for (key, has_effect) in others {
+        if !has_effect {
+            check.without_effect(keys, key, &pool.subject, role);
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Servers and the addresses they listen on.
+
+use std::net::SocketAddr;
+
+use model::{Fqdn, PoolName, ServerName};
+use serde::Serialize;
+
+/// One running process with one identity, in exactly one pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Server {
+    /// Its name, unique in the topology.
+    pub name: ServerName,
+    /// Its host name, unique among servers and pools; the name in its certificate.
+    pub fqdn: Fqdn,
+    /// The pool it belongs to.
+    pub pool: PoolName,
+    /// Where it listens. No address is shared with another listener or server.
+    #[serde(flatten)]
+    pub listen: Listen,
+    /// SIP shards (threads with their own sockets), 1 to [`Server::SHARDS_MAX`]; `None` = one per processor
+    /// core.
+    pub shards: Option<u16>,
+}
+
+impl Server {
+    /// The most SIP shards of one server.
+    pub const SHARDS_MAX: u16 = 64;
+}
+
+/// The addresses a server listens on. None is a wildcard, none has port 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listen {
+    /// SIP over UDP, in the order of preference.
+    pub udp: Vec<SocketAddr>,
+    /// SIP over TCP, in the order of preference.
+    pub tcp: Vec<SocketAddr>,
+    /// SIP over TLS, in the order of preference.
+    pub tls: Vec<SocketAddr>,
+    /// SIP between servers, over mutual TLS. Present on every server but those of the control role.
+    pub internal_sip: Option<SocketAddr>,
+    /// Everything else between servers and from the command line, over mutual TLS.
+    pub internal_http: SocketAddr,
+}

@@ -1,0 +1,101 @@
+//! Where a shard puts what it received: one batch of datagrams in place, and the events of connections.
+
+use std::{collections::VecDeque, fmt, net::SocketAddr};
+
+use model::{FlowId, Peer, Protocol};
+
+use crate::{
+    event::Event,
+    mmsg::{BATCH, Received, SLOT_BYTES},
+};
+
+/// Reused by every [`crate::Shard::next`]; 2 MiB, one per shard.
+///
+/// Slots are touched from the first on, so memory is used as far as batches fill.
+pub struct Inbox {
+    arena: Box<[u8]>,
+    received: Vec<Received>,
+    peers: Vec<Peer>,
+    pub(crate) events: VecDeque<Event<'static>>,
+}
+
+impl Inbox {
+    /// An empty inbox.
+    pub fn new() -> Self {
+        Self {
+            arena: vec![0; BATCH * SLOT_BYTES].into_boxed_slice(),
+            received: Vec::with_capacity(BATCH),
+            peers: Vec::with_capacity(BATCH),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes the events out, in order. A datagram is lent until the next [`crate::Shard::next`].
+    pub fn drain(&mut self) -> impl Iterator<Item = Event<'_>> {
+        let arena = &self.arena;
+        let datagrams = self.received.drain(..).zip(self.peers.drain(..)).filter_map(|(datagram, peer)| {
+            let slot = arena.get(datagram.slot * SLOT_BYTES..)?;
+            Some(Event::Datagram { peer, bytes: slot.get(..datagram.length)? })
+        });
+        datagrams.chain(self.events.drain(..))
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.received.is_empty() && self.events.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.received.clear();
+        self.peers.clear();
+        self.events.clear();
+    }
+
+    /// The slots after `used` and where to list what came into them.
+    pub(crate) fn free_slots(&mut self, used: usize) -> (&mut [u8], &mut Vec<Received>) {
+        (self.arena.get_mut(used * SLOT_BYTES..).unwrap_or_default(), &mut self.received)
+    }
+
+    /// Drops keep-alives among the datagrams listed since the last call; the others came to `local`. Returns
+    /// how many were dropped.
+    pub(crate) fn admit(&mut self, local: SocketAddr, flow: FlowId) -> usize {
+        let first = self.peers.len();
+        let mut kept = first;
+        for at in first..self.received.len() {
+            let Some(&datagram) = self.received.get(at) else { break };
+            let start = datagram.slot * SLOT_BYTES;
+            let bytes = self.arena.get(start..start + datagram.length).unwrap_or_default();
+            if is_keep_alive(bytes) {
+                continue;
+            }
+            if let Some(place) = self.received.get_mut(kept) {
+                *place = datagram;
+            }
+            kept += 1;
+            self.peers.push(Peer { protocol: Protocol::Udp, remote: datagram.from, local, flow });
+        }
+        let dropped = self.received.len() - kept;
+        self.received.truncate(kept);
+        dropped
+    }
+}
+
+/// What phones send to keep a NAT open: nothing, CRLFs or zeros (RFC 6223 section 4; practice).
+fn is_keep_alive(bytes: &[u8]) -> bool {
+    bytes.len() <= 4 && bytes.iter().all(|octet| matches!(octet, b'\r' | b'\n' | 0))
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox")
+            .field("datagrams", &self.received.len())
+            .field("events", &self.events.len())
+            .finish_non_exhaustive()
+    }
+}
