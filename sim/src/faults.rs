@@ -59,8 +59,11 @@ fn seconds(chance: &mut Chance, min: u64, max: u64) -> Duration {
     between(chance, Duration::from_secs(min), Duration::from_secs(max))
 }
 
+/// A fault and, where it ends by an event of its own, that event with its delay.
+type Drawn = (Fault, Option<(Fault, Duration)>);
+
 /// Draws a fault and, where it ends by an event of its own, that event with its delay.
-pub(crate) fn drawn(chance: &mut Chance, loses_disks: bool) -> (Fault, Option<(Fault, Duration)>) {
+pub(crate) fn drawn(chance: &mut Chance, loses_disks: bool) -> Drawn {
     let side = some_side(chance);
     match chance.below(20) {
         0 | 1 => (Fault::Weather(Weather::drawn(chance)), None),
@@ -78,7 +81,7 @@ pub(crate) fn drawn(chance: &mut Chance, loses_disks: bool) -> (Fault, Option<(F
             let down_for = if hits(chance, 500) { seconds(chance, 0, 2) } else { seconds(chance, 0, 30) };
             (Fault::Crash { side, down_for, loses_disk: loses_disks && hits(chance, 500) }, None)
         }
-        13 | 14 => (Fault::Pause { side, lasts: seconds(chance, 0, 20) }, None),
+        13 | 14 => (Fault::Pause { side, lasts: seconds(chance, 0, 30) }, None),
         15 | 16 => (Fault::Stall { side, lasts: seconds(chance, 0, 8) }, None),
         17 => (
             Fault::Ability { side, is_able: false },
@@ -136,18 +139,71 @@ impl World {
         self.schedule(self.now.after(down_for), Step::Fault(Fault::Start(side)));
     }
 
-    /// Something goes wrong just when it hurts most.
-    pub(crate) fn strike_at_worst(&mut self) {
-        if self.is_at_peace || !hits(&mut self.chance, 400) {
+    /// Something goes wrong just when it hurts most: a request is on its way that changes the owner.
+    pub(crate) fn strike_at_worst(&mut self, side: Side) {
+        if self.is_at_peace || !hits(&mut self.chance, 700) {
+            return;
+        }
+        if hits(&mut self.chance, 400) {
+            for (delay, fault) in answer_lost(&mut self.chance, side) {
+                self.schedule(self.now.after(delay), Step::Fault(fault));
+            }
             return;
         }
         for _ in 0..2 {
-            let (fault, end) = drawn(&mut self.chance, self.loses_disks);
-            let delay = between(&mut self.chance, Duration::ZERO, Duration::from_millis(1_500));
+            let (fault, end) =
+                worst(&mut self.chance, side).unwrap_or_else(|| drawn(&mut self.chance, self.loses_disks));
+            let latest = Duration::from_millis(if hits(&mut self.chance, 500) { 100 } else { 1_500 });
+            let delay = between(&mut self.chance, Duration::ZERO, latest);
             self.schedule(self.now.after(delay), Step::Fault(fault));
             if let Some((end, lasts)) = end {
                 self.schedule(self.now.after(delay + lasts), Step::Fault(end));
             }
         }
     }
+}
+
+/// The asker loses the answer, or itself, or hears from the other pool after all.
+fn worst(chance: &mut Chance, side: Side) -> Option<Drawn> {
+    let (own, other) = (side.party(), side.other().party());
+    match chance.below(10) {
+        0 | 1 => Some((Fault::Isolate(own), Some((Fault::HealAll, seconds(chance, 1, 12))))),
+        2 => Some((
+            Fault::Cut(Party::Witness, own),
+            Some((Fault::Heal(Party::Witness, own), seconds(chance, 1, 12))),
+        )),
+        3 => Some((
+            Fault::Cut(other, Party::Witness),
+            Some((Fault::Heal(other, Party::Witness), seconds(chance, 1, 12))),
+        )),
+        4 | 5 => Some((Fault::Crash { side, down_for: seconds(chance, 0, 1), loses_disk: false }, None)),
+        6 => Some((Fault::Heal(own, other), Some((Fault::Heal(other, own), Duration::ZERO)))),
+        _ => None,
+    }
+}
+
+/// The request arrives, its answer does not; the other pool lives on the asker's word alone, or the asker on its
+/// old leases; perhaps the asker starts anew.
+fn answer_lost(chance: &mut Chance, side: Side) -> Vec<(Duration, Fault)> {
+    let (own, other) = (side.party(), side.other().party());
+    let soon = Duration::from_micros(10);
+    let later = between(chance, Duration::from_millis(500), Duration::from_secs(6));
+    let last = later + seconds(chance, 3, 12);
+    let mut faults = vec![(soon, Fault::Cut(Party::Witness, own))];
+    if hits(chance, 500) {
+        faults.extend([
+            (soon, Fault::Cut(other, Party::Witness)),
+            (soon, Fault::Cut(Party::Witness, other)),
+            (soon, Fault::Heal(own, other)),
+            (soon, Fault::Heal(other, own)),
+            (later, Fault::Heal(Party::Witness, own)),
+        ]);
+    } else {
+        faults.push((soon, Fault::Isolate(own)));
+    }
+    if hits(chance, 500) {
+        faults.push((later, Fault::Crash { side, down_for: seconds(chance, 0, 1), loses_disk: false }));
+    }
+    faults.push((last, Fault::HealAll));
+    faults
 }

@@ -85,7 +85,7 @@ fn settings(chance: &mut Chance, planted: Planted) -> Settings {
     Settings {
         ttl: between(chance, Duration::from_secs(2), Duration::from_secs(8)),
         takeover_after: Duration::from_secs(chance.below(12)),
-        hold: Duration::from_secs(2 + chance.below(20)),
+        hold: Duration::from_secs(2 + if hits(chance, 700) { chance.below(5) } else { chance.below(20) }),
         planted,
         ..Settings::default()
     }

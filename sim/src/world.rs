@@ -372,7 +372,7 @@ impl World {
                 return self.judge.fail(Violation::InputRefused { at: self.now, reason });
             }
         }
-        self.strike_at_worst();
+        self.strike_at_worst(side);
     }
 
     /// Ends the faults: two or all of the parties are up, able and connected, and stay so.

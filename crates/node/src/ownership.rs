@@ -302,6 +302,9 @@ impl Driver {
             }
             Event::ReturnBegan { epoch } => info!(%pool, epoch = epoch.number(), "return began"),
             Event::ReturnAbandoned { epoch } => warn!(%pool, epoch = epoch.number(), "return abandoned"),
+            Event::OwnerImpossible(tenure) => {
+                warn!(%pool, owner = %tenure.owner, "the control store names an owner outside the pair");
+            }
             Event::WitnessBehind { known, .. } => {
                 warn!(%pool, epoch = known.number(), "the control store holds an older ownership record");
             }

@@ -24,7 +24,7 @@ use proxy::Proxy;
 use registrar::{Command, OkHeaders, authentication::Authenticator};
 use sip::Index;
 use transaction::Transactions;
-use transport::{BindError, Bound, Event, Inbox, ShardConfig};
+use transport::{BindError, Event, Inbox, ShardConfig};
 
 use crate::{HomeIndex, Shared, authority::AuthorityGuard, clock};
 use legs::Legs;
@@ -110,11 +110,6 @@ impl Shard {
             sockets,
             shared,
         })
-    }
-
-    /// The addresses as they were bound.
-    pub fn bound(&self) -> &Bound {
-        self.sockets.bound()
     }
 
     /// The way into this shard's mailbox.

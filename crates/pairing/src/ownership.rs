@@ -287,7 +287,16 @@ impl Ownership {
             return false;
         }
         let is_held = homecoming.last.saturating_since(homecoming.since) >= self.settings.hold;
-        !self.is_able || (is_held && tenancy.is_well_held(now))
+        let is_well_held = match self.settings.planted {
+            Planted::HandsOverServing => tenancy.witness_until.is_some_and(|until| now < until),
+            Planted::None
+            | Planted::NoFence
+            | Planted::WaitShortened
+            | Planted::LeaseFromAnswer
+            | Planted::RestartForgets
+            | Planted::GrantsTakingOver => tenancy.is_well_held(now),
+        };
+        !self.is_able || (is_held && is_well_held)
     }
 
     /// From here on this pool does not serve under its epoch before a promise that begins later.

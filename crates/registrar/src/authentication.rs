@@ -1,20 +1,24 @@
-//! Who sent a request: digest authentication with stateless nonces. Source: RFC 3261 section 22, RFC 7616, RFC 8760.
+//! Who sent a request: digest authentication with stateless nonces. Source: RFC 3261 section 22, RFC 7616,
+//! RFC 8760.
 //!
-//! A nonce is a time and a salt under a keyed MAC over both and the realm, so every server with the key (those of the
-//! pool and of its partner) accepts it. What is remembered is the highest nonce count seen, here only: credentials
-//! caught on the wire can be used once more at another server, within the nonce's lifetime; TLS prevents that.
+//! A nonce is a time and a salt under a keyed MAC over both and the realm, so every server with the key
+//! (those of the pool and of its partner) accepts it. What is remembered is the highest nonce count seen,
+//! here only: credentials caught on the wire can be used once more at another server, within the nonce's
+//! lifetime; TLS prevents that.
 //!
-//! **Nobody learns which users exist.** An unknown user costs the same work as a wrong password and gets the same
-//! challenge; `stale` depends on the nonce alone until the password has proved right. One thing shows: a user with an
-//! algorithm list of his own is offered that list, because some phones give up on a list with one they do not know.
+//! **Nobody learns which users exist.** An unknown user costs the same work as a wrong password and gets the
+//! same challenge; `stale` depends on the nonce alone until the password has proved right. One thing shows: a
+//! user with an algorithm list of his own is offered that list, because some phones give up on a list with
+//! one they do not know.
 //!
-//! **`auth-int` and algorithms that were not offered** get a new challenge, which names what is offered: RFC 7616
-//! section 3.4 asks for a 4xx, and of these the 401 is the one that a phone can act on. Credentials that cannot be
-//! read get 400. Credentials without `qop` (RFC 2069) count as the first use of their nonce and so work once.
+//! **`auth-int` and algorithms that were not offered** get a new challenge, which names what is offered: RFC
+//! 7616 section 3.4 asks for a 4xx, and of these the 401 is the one that a phone can act on. Credentials that
+//! cannot be read get 400. Credentials without `qop` (RFC 2069) count as the first use of their nonce and so
+//! work once.
 //!
-//! **The `uri`** need not be the Request-URI octet for octet, as phones leave out ports and parameters: user and host
-//! must agree, in a REGISTER it may also be the realm. Anything else gets 400 (RFC 7616 section 3.4.6), because an
-//! INVITE caught and sent on to another number must not pass.
+//! **The `uri`** need not be the Request-URI octet for octet, as phones leave out ports and parameters: user
+//! and host must agree, in a REGISTER it may also be the realm. Anything else gets 400 (RFC 7616 section
+//! 3.4.6), because an INVITE caught and sent on to another number must not pass.
 //!
 //! Checking credentials in the usual form allocates nothing.
 

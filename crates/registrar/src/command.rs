@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Bindings, ContactChange, FlowRecord, Octets, OperationId, Path, RegisterError};
 
-/// One entry of a routing group's log. Everything that decides the result is in it, the time included, so that every
-/// replica comes to the same state.
+/// One entry of a routing group's log. Everything that decides the result is in it, the time included, so
+/// that every replica comes to the same state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
     /// The home pool whose users the group holds.
@@ -48,8 +48,8 @@ pub enum Change {
         /// How.
         change: UserChange,
     },
-    /// Lets go of bindings that have expired, for at most this many users. Expired bindings are never seen anyway: this
-    /// returns their memory.
+    /// Lets go of bindings that have expired, for at most this many users. Expired bindings are never seen
+    /// anyway: this returns their memory.
     Expire {
         /// Bounds the work.
         users_max: u32,
@@ -106,8 +106,8 @@ pub struct Registration {
 pub enum Outcome {
     /// Done, or done before.
     Registered {
-        /// What is bound now, as [`crate::GroupState::lookup`] orders it. After a repeated operation: what is bound now,
-        /// not then.
+        /// What is bound now, as [`crate::GroupState::lookup`] orders it. After a repeated operation: what is
+        /// bound now, not then.
         bindings: Bindings,
     },
     /// Expired bindings are gone.

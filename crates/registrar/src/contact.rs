@@ -121,9 +121,9 @@ pub(crate) enum Fit {
 impl ContactKey<'_> {
     /// Compares a contact with a binding.
     ///
-    /// With instance and reg-id both must agree (RFC 5626 section 6). Without reg-id the same instance is the same
-    /// binding wherever it is now; otherwise the URIs decide (RFC 3261 section 10.3 step 7), except between two
-    /// instances: behind two NATs two devices may have one URI.
+    /// With instance and reg-id both must agree (RFC 5626 section 6). Without reg-id the same instance is the
+    /// same binding wherever it is now; otherwise the URIs decide (RFC 3261 section 10.3 step 7), except
+    /// between two instances: behind two NATs two devices may have one URI.
     pub(crate) fn fit(&self, bound: &Self) -> Fit {
         if self.reg_id != bound.reg_id {
             return Fit::None;

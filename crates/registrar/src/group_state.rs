@@ -1,12 +1,13 @@
 //! The state of one routing group: who is bound where.
 //!
-//! [`GroupState::apply`] is deterministic: the same commands in the same order make the same state on every replica,
-//! octet for octet in a snapshot. A command takes effect as a whole or not at all, and once. Expired bindings are
-//! never seen: each change of a user drops that user's first, and [`crate::Change::Expire`] returns the memory of
-//! users who never come back, found in an index by time with one entry per user.
+//! [`GroupState::apply`] is deterministic: the same commands in the same order make the same state on every
+//! replica, octet for octet in a snapshot. A command takes effect as a whole or not at all, and once. Expired
+//! bindings are never seen: each change of a user drops that user's first, and [`crate::Change::Expire`]
+//! returns the memory of users who never come back, found in an index by time with one entry per user.
 //!
-//! The reference REGISTER (`reference/rust-crates.md` section 6, with the flow it came over) costs 415 octets of
-//! memory, everything counted but the allocator's own; the test in `group_state/tests.rs` holds it under 700.
+//! The reference REGISTER (`reference/rust-crates.md` section 6, with the flow it came over) costs 415 octets
+//! of memory, everything counted but the allocator's own; the test in `group_state/tests.rs` holds it under
+//! 700.
 
 use std::{
     cmp::Reverse,
@@ -59,8 +60,8 @@ impl GroupState {
 
     /// Applies one command.
     ///
-    /// Refuses an epoch lower than the highest seen. A repeated operation changes nothing and is answered as before,
-    /// with the bindings of now. Refused commands change nothing but the epoch.
+    /// Refuses an epoch lower than the highest seen. A repeated operation changes nothing and is answered as
+    /// before, with the bindings of now. Refused commands change nothing but the epoch.
     pub fn apply(&mut self, command: &Command) -> Outcome {
         match self.epoch.admit(command.epoch) {
             Ok(epoch) => self.epoch = epoch,
@@ -118,8 +119,8 @@ impl GroupState {
         self.sorted_users().into_iter().map(|(aor, user)| (aor, user.bindings.as_slice()))
     }
 
-    /// Removes expired bindings of at most `users_max` users, those first whose end was nearest; returns how many
-    /// bindings. Inside the log use [`Change::Expire`].
+    /// Removes expired bindings of at most `users_max` users, those first whose end was nearest; returns how
+    /// many bindings. Inside the log use [`Change::Expire`].
     fn remove_expired(&mut self, now: WallTime, users_max: u32) -> u32 {
         let mut removed = 0_u32;
         for _ in 0..users_max {
@@ -149,8 +150,8 @@ impl GroupState {
         Ok(())
     }
 
-    /// Puts a user's bindings in place and keeps count and index right. The index is touched only when the user is
-    /// new, gone, or ends earlier than it says: a refresh leaves it alone.
+    /// Puts a user's bindings in place and keeps count and index right. The index is touched only when the
+    /// user is new, gone, or ends earlier than it says: a refresh leaves it alone.
     fn replace(&mut self, aor: &AddressOfRecord, bindings: Bindings) {
         let end_s = bindings.iter().map(Binding::expires_at_s).min();
         let count = bindings.len();

@@ -1,9 +1,9 @@
 //! Bindings, REGISTER processing, authentication and the state of a routing group, as machines.
 //!
-//! A REGISTER takes this way: [`read_register`] checks and reads it (RFC 3261 section 10.3 steps 2 and 5 to 7),
-//! [`authentication::Authenticator`] says who sent it (steps 3 and 4), the resulting [`Change`] goes into a
-//! [`Command`] that the store makes durable and hands to [`GroupState::apply`] (steps 6 and 7, atomic and the same on
-//! every replica), and [`OkHeaders`] says in the 200 OK what is bound now (step 8).
+//! A REGISTER takes this way: [`read_register`] checks and reads it (RFC 3261 section 10.3 steps 2 and 5 to
+//! 7), [`authentication::Authenticator`] says who sent it (steps 3 and 4), the resulting [`Change`] goes into
+//! a [`Command`] that the store makes durable and hands to [`GroupState::apply`] (steps 6 and 7, atomic and
+//! the same on every replica), and [`OkHeaders`] says in the 200 OK what is bound now (step 8).
 
 pub mod authentication;
 mod binding;

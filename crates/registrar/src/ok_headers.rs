@@ -5,8 +5,8 @@ use sip::{Date, HeaderId};
 
 use crate::{Binding, Path, RegisterRequest};
 
-/// The header values of one 200 OK, for `sip::ResponseBuilder::header`. Reuse it: filling it again allocates nothing
-/// in the steady state.
+/// The header values of one 200 OK, for `sip::ResponseBuilder::header`. Reuse it: filling it again allocates
+/// nothing in the steady state.
 #[derive(Clone, Debug, Default)]
 pub struct OkHeaders {
     values: Vec<u8>,
@@ -20,8 +20,9 @@ impl OkHeaders {
         Self::default()
     }
 
-    /// Replaces what is in it by the headers for this request: one Contact per binding, the Path that was kept,
-    /// `service_route` (Route values in order, empty = none), `Require: outbound` where Outbound was applied, Date.
+    /// Replaces what is in it by the headers for this request: one Contact per binding, the Path that was
+    /// kept, `service_route` (Route values in order, empty = none), `Require: outbound` where Outbound was
+    /// applied, Date.
     ///
     /// `bindings` are those of the outcome, or of a lookup when the request only asked.
     pub fn fill<'a>(

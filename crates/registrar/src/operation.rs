@@ -14,11 +14,12 @@ impl OperationId {
         Self(number)
     }
 
-    /// The operation that a REGISTER asks for: a hash over all that makes it this request and no other, but for Via.
+    /// The operation that a REGISTER asks for: a hash over all that makes it this request and no other, but
+    /// for Via.
     ///
-    /// A copy of a request names the same operation: one that is sent again after the server that knew its transaction
-    /// died, or that reaches the group over two servers, is answered with success instead of failing the CSeq test. A
-    /// new request has another CSeq and other credentials.
+    /// A copy of a request names the same operation: one that is sent again after the server that knew its
+    /// transaction died, or that reaches the group over two servers, is answered with success instead of
+    /// failing the CSeq test. A new request has another CSeq and other credentials.
     pub fn of_register(request: Message<'_>) -> Self {
         let mut hash = Sha256::new();
         let mut feed = |part: &[u8]| {

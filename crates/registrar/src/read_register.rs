@@ -1,5 +1,5 @@
-//! Reads a REGISTER request: RFC 3261 section 10.3 steps 2 and 5 to 7 as far as they need no bindings, RFC 3327
-//! section 5.3, RFC 5626 section 6.
+//! Reads a REGISTER request: RFC 3261 section 10.3 steps 2 and 5 to 7 as far as they need no bindings, RFC
+//! 3327 section 5.3, RFC 5626 section 6.
 
 use model::{AddressOfRecord, limits};
 use sip::{Contacts, EXPIRES_MALFORMED_S, HeaderError, HeaderId, Message, NameAddr, UriError};
@@ -60,8 +60,8 @@ pub fn check_extensions(request: Message<'_>) -> Result<(), RegisterError> {
 
 /// Reads a REGISTER under the rules of the pool.
 ///
-/// `is_our_domain` says whether we keep bindings for a domain (in lower case). `flow` is the flow that the request
-/// came over when the phone itself is at its other end, `None` when a server of ours forwarded it.
+/// `is_our_domain` says whether we keep bindings for a domain (in lower case). `flow` is the flow that the
+/// request came over when the phone itself is at its other end, `None` when a server of ours forwarded it.
 ///
 /// Errors: every [`RegisterError`] that does not depend on what is bound.
 pub fn read_register(
@@ -144,8 +144,8 @@ struct Outbound {
 }
 
 impl Outbound {
-    /// Outbound needs us as the first hop, or a first hop that put `ob` in the Path value it added: the last one, as
-    /// later hops put theirs before it (RFC 5626 sections 5.1 and 6).
+    /// Outbound needs us as the first hop, or a first hop that put `ob` in the Path value it added: the last
+    /// one, as later hops put theirs before it (RFC 5626 sections 5.1 and 6).
     fn of(request: Message<'_>) -> Self {
         let is_first_hop = request.vias().nth(1).is_none();
         let is_possible = is_first_hop || request.paths().last().is_some_and(|path| path.is_ok_and(has_ob));

@@ -11,8 +11,8 @@ pub struct RegisterSettings {
     pub expires_default_s: u32,
     /// Longest expiry granted, in seconds. A longer one is cut to this.
     pub expires_max_s: u32,
-    /// Devices one user may register, 1 to `limits::DEVICES_PER_USER_MAX`. One more is refused with 403. The flows of
-    /// one device (RFC 5626) count once.
+    /// Devices one user may register, 1 to `limits::DEVICES_PER_USER_MAX`. One more is refused with 403. The
+    /// flows of one device (RFC 5626) count once.
     pub devices_max: u16,
     /// What to do with a Path that the phone did not say it supports.
     pub path_without_support: PathWithoutSupport,
@@ -30,7 +30,8 @@ pub enum PathWithoutSupport {
 }
 
 impl Default for RegisterSettings {
-    /// One minute, ten minutes, one hour; `limits::DEVICES_PER_USER_DEFAULT` devices; Path ignored without support.
+    /// One minute, ten minutes, one hour; `limits::DEVICES_PER_USER_DEFAULT` devices; Path ignored without
+    /// support.
     fn default() -> Self {
         Self {
             expires_min_s: 60,

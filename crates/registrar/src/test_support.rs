@@ -13,7 +13,8 @@ use crate::{
 pub(crate) const REFERENCE: &str = "REGISTER sip:registrar.example.com SIP/2.0\r\n\
     Via: SIP/2.0/UDP 192.0.2.17:5060;branch=z9hG4bK-524287-1---d8754z8b1f0c;rport\r\n\
     Max-Forwards: 70\r\n\
-    Contact: <sip:1000247@192.0.2.17:5060;transport=udp;ob>;+sip.instance=\"<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>\";reg-id=1;expires=600\r\n\
+    Contact: <sip:1000247@192.0.2.17:5060;transport=udp;ob>;\
+    +sip.instance=\"<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>\";reg-id=1;expires=600\r\n\
     To: \"Alice Example\" <sip:1000247@example.com>\r\n\
     From: \"Alice Example\" <sip:1000247@example.com>;tag=6f3a1c4e\r\n\
     Call-ID: 9b2f7c11-45d0-4c7e-8a31-6f0e5d21c9aa@192.0.2.17\r\n\
@@ -34,7 +35,8 @@ pub(crate) fn message(text: &str) -> OwnedMessage {
 pub(crate) fn register(call_id: &str, cseq: u32, lines: &[&str]) -> OwnedMessage {
     let mut text = format!(
         "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx\r\n\
-         From: <sip:a@example.com>;tag=1\r\nTo: <sip:a@example.com>\r\nCall-ID: {call_id}\r\nCSeq: {cseq} REGISTER\r\n"
+         From: <sip:a@example.com>;tag=1\r\nTo: <sip:a@example.com>\r\nCall-ID: {call_id}\r\n\
+         CSeq: {cseq} REGISTER\r\n"
     );
     for line in lines {
         text.push_str(line);

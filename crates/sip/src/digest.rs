@@ -1,8 +1,9 @@
-//! Digest authentication: credentials, challenges and responses. Source: RFC 7616, RFC 8760, RFC 3261 section 22.
+//! Digest authentication: credentials, challenges and responses. Source: RFC 7616, RFC 8760, RFC 3261 section
+//! 22.
 //!
-//! `qop="auth"` is offered and understood, and the form without `qop` of RFC 2069, which RFC 3261 section 22.4 still
-//! allows. `auth-int`, session algorithms and hashed user names are never offered and are refused when they come.
-//! Reading credentials and checking a response allocate nothing.
+//! `qop="auth"` is offered and understood, and the form without `qop` of RFC 2069, which RFC 3261 section
+//! 22.4 still allows. `auth-int`, session algorithms and hashed user names are never offered and are refused
+//! when they come. Reading credentials and checking a response allocate nothing.
 
 mod algorithm;
 mod challenge;

@@ -172,8 +172,8 @@ pub(crate) fn take_host(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The address that a host part spells out: IPv4, or IPv6 with or without brackets; `None` for a name.
 ///
-/// Three colons in a row are read as two: the grammar of RFC 3261 allows that spelling by mistake (RFC 5118
-/// section 4.10).
+/// Three colons before an embedded IPv4 address are read as two: the grammar of RFC 3261 allows that spelling by
+/// mistake (RFC 5118 section 4.10).
 pub fn host_address(host: &[u8]) -> Option<IpAddr> {
     let bare = host.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
     if bare.is_none() && memchr::memchr(b':', host).is_none() {
@@ -183,7 +183,7 @@ pub fn host_address(host: &[u8]) -> Option<IpAddr> {
     if let Ok(address) = text.parse::<Ipv6Addr>() {
         return Some(IpAddr::V6(address));
     }
-    let (before, after) = text.split_once(":::")?;
+    let (before, after) = text.split_once(":::").filter(|(_, after)| ipv4(after.as_bytes()).is_some())?;
     let mut spelled = [0_u8; 64];
     let length = before.len() + 2 + after.len();
     let target = spelled.get_mut(..length)?;
@@ -282,9 +282,16 @@ mod tests {
         assert_eq!(host_address(b"[2001:db8::1]"), six("2001:db8::1"));
         assert_eq!(host_address(b"2001:db8::1"), six("2001:db8::1"));
         assert_eq!(host_address(b"[2001:db8:::192.0.2.1]"), six("2001:db8::192.0.2.1"));
-        for name in
-            [&b"example.com"[..], b"[192.0.2.1]", b"[2001:db8::1", b"[]", b"", b"1.2.3", b"[a:::b:::c]"]
-        {
+        for name in [
+            &b"example.com"[..],
+            b"[192.0.2.1]",
+            b"[2001:db8::1",
+            b"[]",
+            b"",
+            b"1.2.3",
+            b"[a:::b]",
+            b"[1:::1.2.3.4:::1.2.3.4]",
+        ] {
             assert_eq!(host_address(name), None, "{name:?}");
         }
     }

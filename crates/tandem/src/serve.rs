@@ -1,13 +1,13 @@
 //! `tandem serve`: one server in the foreground.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use anyhow::{Context, Result, bail};
 use model::ServerName;
 use node::Deployment;
 use tokio::{
-    io::{AsyncReadExt, stdin},
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 use topology::{Finding, Topology, decode};
 use tracing_subscriber::EnvFilter;
@@ -28,11 +28,9 @@ pub async fn run(topology_file: &Path, server: &str, until_stdin_closes: bool) -
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async {
         let closed = async {
-            if until_stdin_closes {
-                let mut nothing = [0; 64];
-                while matches!(stdin().read(&mut nothing).await, Ok(1..)) {}
-            } else {
-                std::future::pending::<()>().await;
+            match until_stdin_closes {
+                true => stdin_closed().await,
+                false => std::future::pending().await,
             }
         };
         tokio::select! {
@@ -43,6 +41,17 @@ pub async fn run(topology_file: &Path, server: &str, until_stdin_closes: bool) -
     };
     node::serve(deployment, topology, &name, stop).await?;
     Ok(())
+}
+
+/// Done when whoever started us has gone.
+async fn stdin_closed() {
+    let (done, closed) = oneshot::channel();
+    std::thread::spawn(move || {
+        let mut nothing = [0; 64];
+        while matches!(std::io::stdin().read(&mut nothing), Ok(1..)) {}
+        let _ = done.send(());
+    });
+    let _ = closed.await;
 }
 
 /// Reads a topology document; findings become one error that lists all of them.

@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{sleep, timeout},
 };
 use topology::{Role, Server, Topology};
@@ -39,7 +39,7 @@ pub async fn run(dir: &Path, restart_after: Duration) -> Result<()> {
     let deployment = Deployment::at(dir);
     let topology = serve::read_topology(&deployment.topology())?;
     let (reports, mut inbox) = mpsc::channel(64);
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let (stop, stopped) = watch::channel(false);
     let mut supervisors = Vec::new();
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -90,7 +90,7 @@ async fn supervise(
     server: Server,
     mut child: Child,
     restart_after: Duration,
-    mut stop: tokio::sync::watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
     reports: mpsc::Sender<Report>,
 ) {
     loop {
@@ -100,15 +100,12 @@ async fn supervise(
                     let _ = reports.send(Report::Ended(server.name.to_string(), status)).await;
                 }
             }
-            _ = stop.wait_for(|stop| *stop) => {
-                end(child).await;
-                return;
-            }
+            () = told(&mut stop) => return end(child).await,
         }
         loop {
             tokio::select! {
                 () = sleep(restart_after) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = told(&mut stop) => return,
             }
             if let Ok(mut started) = start(&deployment, &server)
                 && ready(&mut started).await.is_ok()
@@ -120,6 +117,11 @@ async fn supervise(
         let pid = child.id().unwrap_or(0);
         let _ = reports.send(Report::Ready(server.name.to_string(), pid)).await;
     }
+}
+
+/// Done when it is time to stop.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    let _sender_gone = stop.wait_for(|stop| *stop).await.map(drop);
 }
 
 fn start(deployment: &Deployment, server: &Server) -> Result<Child> {

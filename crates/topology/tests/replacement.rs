@@ -173,11 +173,9 @@ fn a_pool_is_not_removed_while_it_homes_users_backs_a_branch_or_is_a_next_hop() 
     let said: Vec<String> = findings.iter().map(Finding::to_string).collect();
     assert_eq!(
         said,
-        [
-            "error pool-removed: pool east: it is removed, but it homes 7 users, it backs annex, it is the next \
-          hop of med, it is the next hop of gateway; move its users away and point what refers to it \
-          elsewhere, in a version before this one"
-        ]
+        ["error pool-removed: pool east: it is removed, but it homes 7 users, it backs annex, it is the \
+          next hop of med, it is the next hop of gateway; move its users away and point what refers to it \
+          elsewhere, in a version before this one"]
     );
     assert_eq!(after_moving, []);
 }

@@ -72,11 +72,14 @@ pub enum PeerError {
     },
 }
 
+/// One open connection.
+type Sender = SendRequest<Full<Bytes>>;
+
 /// Asks servers over mutual TLS and keeps a few connections to each. Clones share them.
 #[derive(Clone)]
 pub struct PeerClient {
     connector: TlsConnector,
-    idle: Arc<Mutex<HashMap<Endpoint, Vec<SendRequest<Full<Bytes>>>>>>,
+    idle: Arc<Mutex<HashMap<Endpoint, Vec<Sender>>>>,
 }
 
 impl PeerClient {
@@ -194,7 +197,7 @@ impl PeerClient {
     async fn exchange(
         &self,
         endpoint: &Endpoint,
-        mut sender: SendRequest<Full<Bytes>>,
+        mut sender: Sender,
         request: Request<Full<Bytes>>,
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let response = sender.send_request(request).await?;
@@ -208,7 +211,7 @@ impl PeerClient {
         Ok((status, body))
     }
 
-    async fn sender(&self, endpoint: &Endpoint) -> std::io::Result<SendRequest<Full<Bytes>>> {
+    async fn sender(&self, endpoint: &Endpoint) -> std::io::Result<Sender> {
         loop {
             let kept = self.idle.lock().await.get_mut(endpoint).and_then(Vec::pop);
             match kept {
@@ -222,7 +225,7 @@ impl PeerClient {
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> std::io::Result<SendRequest<Full<Bytes>>> {
+    async fn connect(&self, endpoint: &Endpoint) -> std::io::Result<Sender> {
         let stream = TcpStream::connect(endpoint.address).await?;
         stream.set_nodelay(true)?;
         let name = TlsName::try_from(endpoint.name.as_str().to_owned()).map_err(std::io::Error::other)?;

@@ -33,25 +33,23 @@ impl Shard {
             }
             return self.reject(server, view, &reject);
         }
-        let found = preprocess(view, &from, &self.legs).and_then(|found| match view.method() {
-            Method::Register if found.routes.is_empty() && found.flow_token().is_none() => Ok(None),
-            _ => Ok(Some(found)),
-        });
-        let routed = match found {
-            Ok(None) => return self.register(turn, origin, server, request, from),
-            Ok(Some(found)) if self.is_for_us(view, &found) => return self.answer_options(server, view),
-            Ok(Some(found)) => self
-                .admit(turn, origin, server, view, &found)
-                .and_then(|is_admitted| match is_admitted {
-                    true => self.destinations(turn, origin, view, from, &found).map(Some),
-                    false => Ok(None),
-                })
-                .map(|targets| targets.map(|targets| (targets, found.routing))),
+        let found = match preprocess(view, &from, &self.legs) {
+            Ok(found) => found,
+            Err(reject) => return self.reject(server, view, &reject),
+        };
+        if view.method() == Method::Register && found.routes.is_empty() && found.flow_token().is_none() {
+            return self.register(turn, origin, server, request, from);
+        }
+        if self.is_for_us(view, &found) {
+            return self.answer_options(server, view);
+        }
+        let targets = match self.admit(turn, origin, server, view, &found) {
+            Ok(true) => self.destinations(turn, origin, view, from, &found),
+            Ok(false) => return,
             Err(reject) => Err(reject),
         };
-        match routed {
-            Ok(Some((targets, routing))) => self.forward(turn, origin, server, request, from, targets, routing),
-            Ok(None) => {}
+        match targets {
+            Ok(targets) => self.forward(turn, origin, server, request, from, targets, found.routing),
             Err(reject) => self.reject(server, view, &reject),
         }
     }

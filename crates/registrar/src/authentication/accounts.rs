@@ -7,15 +7,17 @@ use sip::digest::{Algorithm, Ha1};
 
 /// The accounts of the domains served here; implemented by `node` on its copy of the user data.
 pub trait Accounts {
-    /// The account that authenticates as `username` in `realm` (a domain in lower case); `None` when there is none.
+    /// The account that authenticates as `username` in `realm` (a domain in lower case); `None` when there is
+    /// none.
     ///
     /// `username` is what the phone sent, not necessarily UTF-8.
     fn account(&self, username: &[u8], realm: &str) -> Option<AccountView>;
 
-    /// The algorithms offered to the user `user` of the domain `realm` before they say who they authenticate as; `None`
-    /// = those of the pool, also for users who do not exist.
+    /// The algorithms offered to the user `user` of the domain `realm` before they say who they authenticate
+    /// as; `None` = those of the pool, also for users who do not exist.
     ///
-    /// `user` is the user part of the address, escapes kept. Override it where user names differ from addresses.
+    /// `user` is the user part of the address, escapes kept. Override it where user names differ from
+    /// addresses.
     fn algorithms(&self, user: &[u8], realm: &str) -> Option<Algorithms> {
         self.account(user, realm).and_then(|account| account.algorithms)
     }
@@ -69,7 +71,8 @@ impl Algorithms {
     /// SHA-256, then MD5.
     pub const SHA256_MD5: Self = Self { first: Algorithm::Sha256, second: Some(Algorithm::Md5) };
 
-    /// These algorithms in this order; `None` when there are none, one is there twice, or SHA-512-256 is among them.
+    /// These algorithms in this order; `None` when there are none, one is there twice, or SHA-512-256 is
+    /// among them.
     pub fn new(algorithms: &[Algorithm]) -> Option<Self> {
         let (&first, rest) = algorithms.split_first()?;
         let second = match rest {

@@ -19,18 +19,18 @@ pub struct NonceUse {
     pub count: u32,
 }
 
-/// Remembers nonce counts. `node` may put one behind a lock for all shards of a server, so that a request caught on
-/// one shard is no good on another.
+/// Remembers nonce counts. `node` may put one behind a lock for all shards of a server, so that a request
+/// caught on one shard is no good on another.
 pub trait NonceLedger {
     /// Whether this use is the first of its count and of all higher ones; remembers it if so.
     fn admit(&mut self, now: WallTime, used: NonceUse) -> bool;
 }
 
-/// Nonce counts of this process in two generations: the older one is dropped as a whole when the younger is full, or
-/// when everything in it has expired. 17 octets per nonce and place in the tables.
+/// Nonce counts of this process in two generations: the older one is dropped as a whole when the younger is
+/// full, or when everything in it has expired. 17 octets per nonce and place in the tables.
 ///
-/// What is dropped early is not forgotten: a nonce no younger than any dropped one is refused from then on, which costs
-/// an honest phone one `stale` challenge.
+/// What is dropped early is not forgotten: a nonce no younger than any dropped one is refused from then on,
+/// which costs an honest phone one `stale` challenge.
 #[derive(Clone, Debug)]
 pub struct NonceCounts {
     young: Generation,

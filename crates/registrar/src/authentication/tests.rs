@@ -207,7 +207,8 @@ fn the_hash_that_stands_in_for_an_unknown_user_proves_nothing() {
     let mut server = usual();
     let nonce = nonce(&mut server, NOW);
     let credentials = format!(
-        "Digest username=\"nobody\", realm=\"example.com\", nonce=\"{nonce}\", uri=\"sip:example.com\", response=\"\""
+        "Digest username=\"nobody\", realm=\"example.com\", nonce=\"{nonce}\", \
+         uri=\"sip:example.com\", response=\"\""
     );
     let parsed = Credentials::parse(credentials.as_bytes()).unwrap();
     let response = expected_response(&nobody(Algorithm::Md5), &parsed, b"REGISTER");
@@ -263,7 +264,8 @@ fn credentials_without_qop_work_once_per_nonce() {
     let mut server = usual();
     let nonce = nonce(&mut server, NOW);
     let base = format!(
-        "Digest username=\"alice\", realm=\"example.com\", nonce=\"{nonce}\", uri=\"sip:example.com\", response=\"\""
+        "Digest username=\"alice\", realm=\"example.com\", nonce=\"{nonce}\", \
+         uri=\"sip:example.com\", response=\"\""
     );
     let ha1 = Ha1::new(Algorithm::Md5, b"alice", b"example.com", b"secret");
     let response = expected_response(&ha1, &Credentials::parse(base.as_bytes()).unwrap(), b"REGISTER");

@@ -269,7 +269,7 @@ proptest! {
     }
 
     #[test]
-    fn a_replica_that_starts_from_a_snapshot_goes_on_as_the_others_do(script in script(), cut in 0..40_usize) {
+    fn a_replica_from_a_snapshot_goes_on_as_the_others_do(script in script(), cut in 0..40_usize) {
         let mut old = GroupState::new();
         let mut new = GroupState::new();
         let mut now = START;

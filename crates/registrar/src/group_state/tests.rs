@@ -346,7 +346,8 @@ fn the_200_ok_names_every_binding_with_its_parameters_path_service_route_and_out
     assert_eq!(
         lines,
         [
-            "Contact: <sip:1000247@192.0.2.17:5060;transport=udp;ob>;+sip.instance=\"<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>\";reg-id=1;expires=590",
+            "Contact: <sip:1000247@192.0.2.17:5060;transport=udp;ob>;\
+             +sip.instance=\"<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>\";reg-id=1;expires=590",
             "Path: <sip:edge;lr>",
             "Service-Route: <sip:east.example.com;lr>",
             "Require: outbound",
@@ -399,7 +400,8 @@ fn the_reference_contact_needs_less_than_700_octets() {
 
     let bindings: usize =
         state.users.values().flat_map(|user| &user.bindings).map(Binding::memory_bytes).sum();
-    // A node of the index holds up to 11 entries and on average two thirds of that, and a header of 16 octets.
+    // A node of the index holds up to 11 entries and on average two thirds of that, and a header of 16
+    // octets.
     let index = state.expiry.len() * (size_of::<(u32, AddressOfRecord)>() * 3 / 2 + 3);
     let map = state.users.allocation_size();
     let each = (bindings + text_bytes + index + map) / users;

@@ -14,7 +14,8 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Reads the token of an `algorithm` parameter, in any case; `None` for session variants and unknown ones.
+    /// Reads the token of an `algorithm` parameter, in any case; `None` for session variants and unknown
+    /// ones.
     pub const fn from_bytes(token: &[u8]) -> Option<Self> {
         if token.eq_ignore_ascii_case(b"MD5") {
             Some(Self::Md5)

@@ -16,7 +16,8 @@ pub struct Challenge<'a> {
 }
 
 impl Challenge<'_> {
-    /// Appends the header value, `Digest realm="...",...`, with `qop="auth"` always (RFC 8760 section 2.6 point 8).
+    /// Appends the header value, `Digest realm="...",...`, with `qop="auth"` always (RFC 8760 section 2.6
+    /// point 8).
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"Digest realm=\"");
         for &octet in self.realm {

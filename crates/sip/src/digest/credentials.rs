@@ -319,7 +319,11 @@ const fn is_space(octet: u8) -> bool {
 mod tests {
     use super::*;
 
-    const REFERENCE: &[u8] = br#"Digest username="1000247",realm="example.com",nonce="Zk3xYWZN8i2bq0o9aHn1cA==",uri="sip:registrar.example.com",response="2f0b9d6a51c8b2f04e1f2a7a4d8c9e33",cnonce="0a4f113b",nc=00000002,qop=auth,algorithm=MD5"#;
+    const REFERENCE: &[u8] =
+        b"Digest username=\"1000247\",realm=\"example.com\",nonce=\"Zk3xYWZN8i2bq0o9aHn1cA==\",\
+        uri=\"sip:registrar.example.com\",\
+        response=\"2f0b9d6a51c8b2f04e1f2a7a4d8c9e33\",\
+        cnonce=\"0a4f113b\",nc=00000002,qop=auth,algorithm=MD5";
 
     #[test]
     fn credentials_are_read_as_sent() {
@@ -341,7 +345,8 @@ mod tests {
     fn folds_spaces_case_and_quoted_tokens_make_no_difference() {
         let odd = b"  DIGEST\tUserName = \"1000247\" ,\r\n realm=\"example.com\",, \
             nonce=\"Zk3xYWZN8i2bq0o9aHn1cA==\", uri=\"sip:registrar.example.com\",unknown=a=b, \
-            response=\"2f0b9d6a51c8b2f04e1f2a7a4d8c9e33\" ,cnonce=\"0a4f113b\",nc=\"00000002\",qop=\"auth\",\r\n\t\
+            response=\"2f0b9d6a51c8b2f04e1f2a7a4d8c9e33\" , \
+            cnonce=\"0a4f113b\",nc=\"00000002\",qop=\"auth\",\r\n\t\
             algorithm=\"md5\" \r\n ";
 
         assert_eq!(Credentials::parse(odd), Credentials::parse(REFERENCE));

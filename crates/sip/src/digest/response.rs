@@ -91,9 +91,11 @@ impl fmt::Debug for HexDigest {
     }
 }
 
-/// The response that somebody who knows the password sends with these credentials for a request of this method.
+/// The response that somebody who knows the password sends with these credentials for a request of this
+/// method.
 ///
-/// The algorithm is that of `ha1`; compare it with that of the credentials before. Source: RFC 7616 section 3.4.1.
+/// The algorithm is that of `ha1`; compare it with that of the credentials before. Source: RFC 7616 section
+/// 3.4.1.
 pub fn expected_response(ha1: &Ha1, credentials: &Credentials<'_>, method: &[u8]) -> HexDigest {
     let hash = match ha1.algorithm {
         Algorithm::Md5 => response_hash::<Md5>(ha1, credentials, method),
@@ -103,7 +105,8 @@ pub fn expected_response(ha1: &Ha1, credentials: &Credentials<'_>, method: &[u8]
     HexDigest::of(hash.get(..ha1.algorithm.hash_bytes()).unwrap_or(&hash))
 }
 
-/// Whether the credentials prove knowledge of the password, compared in constant time; digits may be in any case.
+/// Whether the credentials prove knowledge of the password, compared in constant time; digits may be in any
+/// case.
 ///
 /// False when the credentials are for another algorithm than `ha1`.
 pub fn verify(ha1: &Ha1, credentials: &Credentials<'_>, method: &[u8]) -> bool {

@@ -130,7 +130,7 @@ fn check_witness(check: &mut Check<'_>, pair: &Pair, one: &Pool, other: &Pool) {
         let (Some(site), Some(witness)) = (&pool.site, &control.site) else { continue };
         if is_automatic(pool) && site.value == witness.value {
             let message = format!(
-                "the witness, {}, stands in site {} with {}: losing the site, {} does not take over by itself",
+                "{}, the witness, stands in site {} with {}: without that site {} takes over by command only",
                 control.subject, site.value, pool.subject, partner.subject
             );
             let remedy = "put the control pool in a third site; a branch site will do";
