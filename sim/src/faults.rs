@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use model::Chance;
+use pairing::Settings;
 
 use crate::{
     network::{Party, Side, Weather, between, hits},
@@ -145,7 +146,8 @@ impl World {
             return;
         }
         if hits(&mut self.chance, 400) {
-            for (delay, fault) in answer_lost(&mut self.chance, side) {
+            let settings = self.pool(side).settings;
+            for (delay, fault) in answer_lost(&mut self.chance, side, &settings) {
                 self.schedule(self.now.after(delay), Step::Fault(fault));
             }
             return;
@@ -184,10 +186,10 @@ fn worst(chance: &mut Chance, side: Side) -> Option<Drawn> {
 
 /// The request arrives, its answer does not; the other pool lives on the asker's word alone, or the asker on its
 /// old leases; perhaps the asker starts anew.
-fn answer_lost(chance: &mut Chance, side: Side) -> Vec<(Duration, Fault)> {
+fn answer_lost(chance: &mut Chance, side: Side, settings: &Settings) -> Vec<(Duration, Fault)> {
     let (own, other) = (side.party(), side.other().party());
     let soon = Duration::from_micros(10);
-    let later = between(chance, Duration::from_millis(500), Duration::from_secs(6));
+    let later = between(chance, settings.patience() / 2, settings.patience() + settings.interval() * 2);
     let last = later + seconds(chance, 3, 12);
     let mut faults = vec![(soon, Fault::Cut(Party::Witness, own))];
     if hits(chance, 500) {
@@ -201,8 +203,9 @@ fn answer_lost(chance: &mut Chance, side: Side) -> Vec<(Duration, Fault)> {
     } else {
         faults.push((soon, Fault::Isolate(own)));
     }
-    if hits(chance, 500) {
-        faults.push((later, Fault::Crash { side, down_for: seconds(chance, 0, 1), loses_disk: false }));
+    if hits(chance, 600) {
+        let down_for = between(chance, Duration::ZERO, Duration::from_millis(300));
+        faults.push((later, Fault::Crash { side, down_for, loses_disk: false }));
     }
     faults.push((last, Fault::HealAll));
     faults

@@ -24,6 +24,8 @@ mod bound;
 mod partner;
 mod requests;
 mod state;
+#[cfg(test)]
+mod tests;
 mod witness;
 
 use std::collections::VecDeque;

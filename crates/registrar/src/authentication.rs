@@ -223,8 +223,8 @@ impl<L: NonceLedger> Authenticator<L> {
         let algorithm = credentials.algorithm;
         let ha1 = account.as_ref().and_then(|account| account.ha1(algorithm));
         // Who does not exist costs as much as who mistypes.
-        let is_right = verify(&ha1.unwrap_or_else(|| nobody(algorithm)), credentials, request.method_bytes())
-            && ha1.is_some();
+        let ha1 = ha1.unwrap_or_else(|| nobody(algorithm));
+        let is_right = verify(&ha1, credentials, request.method_bytes());
         let offered =
             account.as_ref().and_then(|account| account.algorithms).unwrap_or(self.settings.algorithms);
         if !offered.contains(algorithm) {

@@ -1,8 +1,9 @@
 //! Parses and forwards the reference REGISTER as often as told, so that instructions can be counted:
-//! `valgrind --tool=callgrind target/debug/examples/instructions 160`, the same with 60, the difference by 100.
+//! `valgrind --tool=callgrind target/debug/examples/instructions 160`, the same with 60, the difference by
+//! 100.
 //!
-//! One round is what a proxy does at least: index the message, check what is mandatory, write down where it came from, count the
-//! hop, put its own Via on top, and write it out. The buffers are reused.
+//! One round is what a proxy does at least: index the message, check what is mandatory, write down where it
+//! came from, count the hop, put its own Via on top, and write it out. The buffers are reused.
 
 use std::{hint::black_box, net::IpAddr, net::Ipv4Addr};
 

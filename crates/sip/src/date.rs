@@ -21,8 +21,8 @@ impl Date {
         Self(time.as_secs())
     }
 
-    /// Reads `Sat, 13 Nov 2010 23:29:00 GMT`; `None` when malformed, when there is no such day or time, before 1970 and
-    /// in another zone. The name of the day is checked for its form only.
+    /// Reads `Sat, 13 Nov 2010 23:29:00 GMT`; `None` when malformed, when there is no such day or time,
+    /// before 1970 and in another zone. The name of the day is checked for its form only.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let mut words = value.split(|&octet| scan::is(octet, scan::LWS)).filter(|word| !word.is_empty());
         let weekday = words.next()?.strip_suffix(b",")?;

@@ -1,5 +1,5 @@
-//! What can be wrong with a message, in three levels: framing, a header that somebody needs, and (the caller's
-//! business, not here) well formed but refused.
+//! What can be wrong with a message, in three levels: framing, a header that somebody needs, and (the
+//! caller's business, not here) well formed but refused.
 
 use crate::HeaderId;
 
@@ -51,7 +51,8 @@ pub enum FramingError {
     /// No Content-Length on a stream (RFC 3261 section 18.3).
     #[error("Content-Length is missing on a stream")]
     ContentLengthMissing,
-    /// Fewer octets than Content-Length promises (or, for one message cut from a stream, not exactly as many).
+    /// Fewer octets than Content-Length promises (or, for one message cut from a stream, not exactly as
+    /// many).
     #[error("the body is not as long as Content-Length says")]
     BodyLength,
 }
@@ -59,7 +60,8 @@ pub enum FramingError {
 impl FramingError {
     /// Status code of the answer to a request; `None` = no answer, drop the datagram or close the stream.
     ///
-    /// Whether there is a request to answer tells [`crate::Message::is_request`]: a response is never answered.
+    /// Whether there is a request to answer tells [`crate::Message::is_request`]: a response is never
+    /// answered.
     pub const fn status(self) -> Option<u16> {
         match self {
             Self::Empty | Self::StatusLine => None,
@@ -77,7 +79,8 @@ impl FramingError {
     }
 }
 
-/// A header that somebody needs is missing, repeated or malformed. A header that nobody reads is never an error.
+/// A header that somebody needs is missing, repeated or malformed. A header that nobody reads is never an
+/// error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The header is not there.

@@ -8,14 +8,14 @@ use crate::{
 /// Hops of a request that starts here (RFC 3261 section 8.1.1.6).
 const MAX_FORWARDS: u32 = 70;
 
-/// Appends the CANCEL for an INVITE as it was sent: same Request-URI, topmost Via, From, To, Call-ID, CSeq number and
-/// Route (RFC 3261 section 9.1).
+/// Appends the CANCEL for an INVITE as it was sent: same Request-URI, topmost Via, From, To, Call-ID, CSeq
+/// number and Route (RFC 3261 section 9.1).
 pub fn cancel_for(invite: Message<'_>, out: &mut Vec<u8>) {
     write(invite, b"CANCEL", invite.header(HeaderId::To).unwrap_or_default(), out);
 }
 
-/// Appends the ACK for a final response above 299 to an INVITE as it was sent: To with the tag of the response, the rest
-/// as in [`cancel_for`] (RFC 3261 section 17.1.1.3).
+/// Appends the ACK for a final response above 299 to an INVITE as it was sent: To with the tag of the
+/// response, the rest as in [`cancel_for`] (RFC 3261 section 17.1.1.3).
 pub fn ack_for(invite: Message<'_>, response: Message<'_>, out: &mut Vec<u8>) {
     let to = response.header(HeaderId::To).or_else(|| invite.header(HeaderId::To));
     write(invite, b"ACK", to.unwrap_or_default(), out);
@@ -63,8 +63,8 @@ mod tests {
         Route: <sip:p1;lr>, <sip:p2;lr>\r\nMax-Forwards: 3\r\nRoute: <sip:p3;lr>\r\nf: <sip:a@x>;tag=f\r\n\
         t: <sip:b@x>\r\ni: c@x\r\nCSeq: 314 INVITE\r\nRequire: 100rel\r\nProxy-Require: x\r\nl: 2\r\n\r\nhi";
 
-    const RESPONSE: &str = "SIP/2.0 486 Busy Here\r\nVia: SIP/2.0/UDP me;branch=z9hG4bK1\r\nf: <sip:a@x>;tag=f\r\n\
-        t: <sip:b@x>;tag=t\r\ni: c@x\r\nCSeq: 314 INVITE\r\nl: 0\r\n\r\n";
+    const RESPONSE: &str = "SIP/2.0 486 Busy Here\r\nVia: SIP/2.0/UDP me;branch=z9hG4bK1\r\n\
+        f: <sip:a@x>;tag=f\r\nt: <sip:b@x>;tag=t\r\ni: c@x\r\nCSeq: 314 INVITE\r\nl: 0\r\n\r\n";
 
     fn parse(text: &str) -> Index {
         let mut index = Index::new();
@@ -80,8 +80,9 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert_eq!(
             text,
-            "CANCEL sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP me;branch=z9hG4bK1\r\nRoute: <sip:p1;lr>, <sip:p2;lr>\r\n\
-             Route: <sip:p3;lr>\r\nMax-Forwards: 70\r\nFrom: <sip:a@x>;tag=f\r\nTo: <sip:b@x>\r\nCall-ID: c@x\r\n\
+            "CANCEL sip:b@h SIP/2.0\r\nVia: SIP/2.0/UDP me;branch=z9hG4bK1\r\n\
+             Route: <sip:p1;lr>, <sip:p2;lr>\r\nRoute: <sip:p3;lr>\r\nMax-Forwards: 70\r\n\
+             From: <sip:a@x>;tag=f\r\nTo: <sip:b@x>\r\nCall-ID: c@x\r\n\
              CSeq: 314 CANCEL\r\nContent-Length: 0\r\n\r\n"
         );
         assert_eq!(parse(&text).view(text.as_bytes()).check_mandatory(), Ok(()));

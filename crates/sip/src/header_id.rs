@@ -4,7 +4,8 @@ use std::fmt;
 
 macro_rules! header_ids {
     ($($variant:ident = $name:literal,)*) => {
-        /// A header field that this crate knows by name. All others are [`HeaderId::Other`] and pass untouched.
+        /// A header field that this crate knows by name. All others are [`HeaderId::Other`] and pass
+        /// untouched.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum HeaderId {
@@ -181,8 +182,8 @@ const fn slot(seed: u64, length: usize, first: u8, middle: u8, last: u8) -> usiz
     }
 }
 
-/// Whether both are the same name in any case, compared in words of eight, four or two octets that may overlap.
-/// `known` holds letters and hyphens only.
+/// Whether both are the same name in any case, compared in words of eight, four or two octets that may
+/// overlap. `known` holds letters and hyphens only.
 #[inline]
 fn is_same_name(name: &[u8], known: &[u8]) -> bool {
     if name.len() != known.len() {

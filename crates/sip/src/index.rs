@@ -13,16 +13,16 @@ const _: () = assert!(limits::MESSAGE_BYTES_MAX <= u16::MAX as usize);
 /// What the octets came in; decides what Content-Length may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// A datagram: the body is as long as Content-Length says, or the rest when there is none; octets after it are
-    /// ignored (RFC 3261 section 18.3). Line ends before the start line are skipped (section 7.5).
+    /// A datagram: the body is as long as Content-Length says, or the rest when there is none; octets after
+    /// it are ignored (RFC 3261 section 18.3). Line ends before the start line are skipped (section 7.5).
     Datagram,
     /// Exactly one message, cut from a stream by [`crate::StreamFramer`] or taken from a WebSocket frame:
     /// Content-Length is there and exact.
     Stream,
 }
 
-/// Where one message has its parts. Reuse it: parsing into it allocates nothing once it has grown to the usual number
-/// of header lines.
+/// Where one message has its parts. Reuse it: parsing into it allocates nothing once it has grown to the
+/// usual number of header lines.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     pub(crate) lines: Vec<Line>,
@@ -102,9 +102,10 @@ impl Index {
 
     /// Finds the parts of the message at the start of `bytes`, replacing what was here.
     ///
-    /// Checks framing only: the start line, that each header line has a name and a colon, that no bare CR or LF stands
-    /// before the body, Content-Length, and the limits of `model::limits`. Values are read later, by those who need
-    /// them. After an error [`Self::view`] shows what could be read. Source: RFC 3261 sections 7, 18.3 and 20.14.
+    /// Checks framing only: the start line, that each header line has a name and a colon, that no bare CR or
+    /// LF stands before the body, Content-Length, and the limits of `model::limits`. Values are read later,
+    /// by those who need them. After an error [`Self::view`] shows what could be read. Source: RFC 3261
+    /// sections 7, 18.3 and 20.14.
     ///
     /// Errors: [`FramingError`], the first one found.
     pub fn parse(&mut self, bytes: &[u8], framing: Framing) -> Result<(), FramingError> {
@@ -135,7 +136,8 @@ impl Index {
         self.repeated = 0;
     }
 
-    /// A copy whose lines take no more memory than they need, for octets that start at this message's first octet.
+    /// A copy whose lines take no more memory than they need, for octets that start at this message's first
+    /// octet.
     pub(crate) fn compact(&self) -> Self {
         let by = self.begin;
         let moved =

@@ -1,12 +1,12 @@
 //! SIP syntax: parse, print, headers, URIs, framing and digest, byte-preserving.
 //!
-//! The received octets stay as they are. [`Index`] records where the start line, each header's name and value and
-//! the body stand; typed views ([`Via`], [`NameAddr`], [`Uri`], ...) are read on demand; [`Rewrite`] forwards by
-//! copying ranges and patching what a proxy changes. Nothing requires UTF-8, known methods, schemes or transports.
-//! Parsing into a reused [`Index`] and writing into a reused buffer allocate nothing.
+//! The received octets stay as they are. [`Index`] records where the start line, each header's name and value
+//! and the body stand; typed views ([`Via`], [`NameAddr`], [`Uri`], ...) are read on demand; [`Rewrite`]
+//! forwards by copying ranges and patching what a proxy changes. Nothing requires UTF-8, known methods,
+//! schemes or transports. Parsing into a reused [`Index`] and writing into a reused buffer allocate nothing.
 //!
-//! Errors have three levels: [`FramingError`] (400, 505, 513, or close), [`HeaderError`] (a bad header that somebody
-//! needs: 400), and well formed but refused (416, 420, 483, ...), which is the caller's decision.
+//! Errors have three levels: [`FramingError`] (400, 505, 513, or close), [`HeaderError`] (a bad header that
+//! somebody needs: 400), and well formed but refused (416, 420, 483, ...), which is the caller's decision.
 
 mod cseq;
 mod date;

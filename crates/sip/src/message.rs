@@ -60,8 +60,8 @@ pub enum Contacts<'a> {
     List(Addresses<'a>),
 }
 
-/// Headers without which there is no message (RFC 3261 section 8.1.1; Max-Forwards is tolerated when absent, as
-/// section 16.3 asks).
+/// Headers without which there is no message (RFC 3261 section 8.1.1; Max-Forwards is tolerated when absent,
+/// as section 16.3 asks).
 const MANDATORY: [HeaderId; 5] =
     [HeaderId::Via, HeaderId::From, HeaderId::To, HeaderId::CallId, HeaderId::CSeq];
 
@@ -103,7 +103,8 @@ const fn set<const N: usize>(ids: [HeaderId; N]) -> u128 {
 }
 
 impl<'a> Message<'a> {
-    /// The message from its start line to the end of its body; what stood around it in a datagram is left out.
+    /// The message from its start line to the end of its body; what stood around it in a datagram is left
+    /// out.
     pub fn bytes(self) -> &'a [u8] {
         self.part(self.index.begin, self.index.body.end)
     }
@@ -249,8 +250,8 @@ impl<'a> Message<'a> {
 
     /// The Call-ID.
     ///
-    /// Errors: [`HeaderError::Missing`], [`HeaderError::Repeated`], [`HeaderError::Malformed`] (empty, or with white
-    /// space).
+    /// Errors: [`HeaderError::Missing`], [`HeaderError::Repeated`], [`HeaderError::Malformed`] (empty, or
+    /// with white space).
     pub fn call_id(self) -> Result<&'a [u8], HeaderError> {
         let header = HeaderId::CallId;
         let value = self.single(header)?;
@@ -286,8 +287,8 @@ impl<'a> Message<'a> {
         self.number(HeaderId::Expires)
     }
 
-    /// A header whose value is one decimal number, such as Min-Expires, Max-Breadth, Flow-Timer or Retry-After without
-    /// its comment; `None` when absent.
+    /// A header whose value is one decimal number, such as Min-Expires, Max-Breadth, Flow-Timer or
+    /// Retry-After without its comment; `None` when absent.
     ///
     /// Errors: [`HeaderError::Repeated`], [`HeaderError::Malformed`].
     pub fn number(self, header: HeaderId) -> Result<Option<u32>, HeaderError> {
@@ -332,8 +333,8 @@ impl<'a> Message<'a> {
 
     /// The Date; `None` when absent.
     ///
-    /// Errors: [`HeaderError::Malformed`], also for a zone other than GMT. Read it only if it matters: RFC 4475
-    /// section 3.1.2.12 advises against refusing a message for its Date.
+    /// Errors: [`HeaderError::Malformed`], also for a zone other than GMT. Read it only if it matters: RFC
+    /// 4475 section 3.1.2.12 advises against refusing a message for its Date.
     pub fn date(self) -> Result<Option<Date>, HeaderError> {
         let header = HeaderId::Date;
         match self.header(header) {
@@ -342,9 +343,10 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What every element checks before it acts on a message: Via, From, To, Call-ID and CSeq are there and readable;
-    /// they (but for Via), Max-Forwards and Expires are not repeated; Max-Forwards is readable; the method in CSeq is
-    /// that of the request; the Request-URI is a URI without headers; lists keep to `limits`.
+    /// What every element checks before it acts on a message: Via, From, To, Call-ID and CSeq are there and
+    /// readable; they (but for Via), Max-Forwards and Expires are not repeated; Max-Forwards is readable; the
+    /// method in CSeq is that of the request; the Request-URI is a URI without headers; lists keep to
+    /// `limits`.
     ///
     /// Whether the Request-URI's scheme, the method or an extension is supported is the caller's business.
     ///

@@ -14,7 +14,8 @@ macro_rules! methods {
         }
 
         impl Method {
-            /// The method of this token. Methods are case-sensitive and know no escapes (RFC 3261 section 7.1).
+            /// The method of this token. Methods are case-sensitive and know no escapes (RFC 3261 section
+            /// 7.1).
             #[inline]
             pub fn from_bytes(token: &[u8]) -> Self {
                 $(if token == $token.as_bytes() { return Self::$variant; })*

@@ -23,8 +23,8 @@ pub struct NameAddr<'a> {
 impl<'a> NameAddr<'a> {
     /// Reads one value (not a list); `None` when malformed.
     ///
-    /// Tolerated beyond the grammar: no space before `<`, and octets above 0x7f in an unquoted display name. Without
-    /// `<>` a URI with `?` or `,` is refused, as the RFC requires brackets there.
+    /// Tolerated beyond the grammar: no space before `<`, and octets above 0x7f in an unquoted display name.
+    /// Without `<>` a URI with `?` or `,` is refused, as the RFC requires brackets there.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let value = scan::trim(value);
         let (display_name, rest) = if value.first() == Some(&b'"') {
@@ -67,7 +67,8 @@ impl<'a> NameAddr<'a> {
         self.parameters.get(b"tag").flatten()
     }
 
-    /// The q of a Contact in thousandths, 0 to 1000; `None` when absent or malformed (then it counts as 1000).
+    /// The q of a Contact in thousandths, 0 to 1000; `None` when absent or malformed (then it counts as
+    /// 1000).
     pub fn q(self) -> Option<u16> {
         thousandths(self.parameters.get(b"q")??)
     }

@@ -20,8 +20,8 @@ pub struct Parameter<'a> {
 impl<'a> Parameters<'a> {
     /// Reads `;name=value;name="value";name` with white space where headers allow it; empty = no parameters.
     ///
-    /// `None` when malformed: no `;` at the start, a parameter without a name, a quote that never ends, an octet that
-    /// must be quoted.
+    /// `None` when malformed: no `;` at the start, a parameter without a name, a quote that never ends, an
+    /// octet that must be quoted.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let bytes = scan::trim(bytes);
         let mut rest = bytes;
@@ -40,8 +40,8 @@ impl<'a> Parameters<'a> {
         Some(Self(bytes))
     }
 
-    /// The parameter of this name, in any case: `None` when absent, `Some(None)` when it has no value. The first one
-    /// when it is repeated.
+    /// The parameter of this name, in any case: `None` when absent, `Some(None)` when it has no value. The
+    /// first one when it is repeated.
     #[inline]
     pub fn get(self, name: &[u8]) -> Option<Option<&'a [u8]>> {
         self.iter().find(|parameter| parameter.name.eq_ignore_ascii_case(name)).map(|found| found.value)

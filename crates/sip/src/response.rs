@@ -8,8 +8,8 @@ use crate::{
     scan,
 };
 
-/// Builds the response to a request: Via, From, To, Call-ID and CSeq are copied line by line as they came (RFC 3261
-/// section 8.2.6.2), in a 100 also Timestamp.
+/// Builds the response to a request: Via, From, To, Call-ID and CSeq are copied line by line as they came
+/// (RFC 3261 section 8.2.6.2), in a 100 also Timestamp.
 #[derive(Clone, Debug)]
 pub struct ResponseBuilder<'a> {
     request: Message<'a>,

@@ -11,8 +11,9 @@ use crate::{
     values::Split,
 };
 
-/// What changes in a message on its way through a proxy. Pops and removals concern what was received; pushed values
-/// go on top of what is left, the one pushed last topmost, each on a line of its own; added headers go to the end.
+/// What changes in a message on its way through a proxy. Pops and removals concern what was received; pushed
+/// values go on top of what is left, the one pushed last topmost, each on a line of its own; added headers go
+/// to the end.
 ///
 /// A message that came without Content-Length (a datagram) leaves with one, since it may leave over a stream.
 #[derive(Clone, Debug)]
@@ -72,10 +73,11 @@ impl<'a> Rewrite<'a> {
         self
     }
 
-    /// Writes down in the topmost received Via where the request came from (RFC 3261 section 18.2.1, RFC 3581).
+    /// Writes down in the topmost received Via where the request came from (RFC 3261 section 18.2.1, RFC
+    /// 3581).
     ///
-    /// `received` is added when it differs from the host of sent-by or rport is asked for; a valueless rport gets
-    /// `port`. What the sender wrote there itself is replaced: it must not direct our responses.
+    /// `received` is added when it differs from the host of sent-by or rport is asked for; a valueless rport
+    /// gets `port`. What the sender wrote there itself is replaced: it must not direct our responses.
     pub fn mark_top_via(&mut self, received: IpAddr, port: u16) -> &mut Self {
         self.mark = Some(Mark { received: received.to_canonical(), port });
         self
@@ -174,7 +176,8 @@ impl<'a> Rewrite<'a> {
 
     /// The changed message, written and indexed.
     ///
-    /// Errors: [`FramingError`] when it has become too large, or when a new Request-URI or header is not fit for its line.
+    /// Errors: [`FramingError`] when it has become too large, or when a new Request-URI or header is not fit
+    /// for its line.
     pub fn to_message(&self) -> Result<OwnedMessage, FramingError> {
         let mut out = Vec::new();
         self.write_to(&mut out);
@@ -270,8 +273,8 @@ struct Progress {
     mark: Option<Mark>,
 }
 
-/// What stays of one line of a list: without its first `pops` elements and, when `last` counts down to 0 here, without
-/// its last one. Both counts lose what was used up.
+/// What stays of one line of a list: without its first `pops` elements and, when `last` counts down to 0
+/// here, without its last one. Both counts lose what was used up.
 fn keep<'v>(value: &'v [u8], pops: &mut usize, last: &mut usize) -> &'v [u8] {
     if *pops == 0 && *last == 0 {
         return value;
@@ -411,8 +414,8 @@ mod tests {
         let expected = REQUEST
             .replace(
                 "INVITE sip:b@example.com SIP/2.0\r\n",
-                "INVITE sip:c@d SIP/2.0\r\nRecord-Route: <sip:me;lr>\r\nRoute: <sip:first>\r\nRoute: <sip:p0;lr>\r\n\
-                 Via: SIP/2.0/UDP me\r\n",
+                "INVITE sip:c@d SIP/2.0\r\nRecord-Route: <sip:me;lr>\r\nRoute: <sip:first>\r\n\
+                 Route: <sip:p0;lr>\r\nVia: SIP/2.0/UDP me\r\n",
             )
             .replace("Max-Forwards:  70", "Max-Forwards:  69")
             .replace("2\r\n\r\nhi", "2\r\nRoute: <sip:end>\r\n\r\nhi");
@@ -481,7 +484,8 @@ mod tests {
         });
         assert_eq!(
             out,
-            "INVITE sip:b SIP/2.0\r\nMax-Forwards: 70\r\nTo: sip:b@c;tag=t1\r\nX: a  b: c\r\nContent-Length: 4\r\n\r\nbody"
+            "INVITE sip:b SIP/2.0\r\nMax-Forwards: 70\r\nTo: sip:b@c;tag=t1\r\nX: a  b: c\r\n\
+             Content-Length: 4\r\n\r\nbody"
         );
 
         let tagged = REQUEST.replace("To: <sip:b@example.com>", "To: <sip:b@example.com>;tag=old");

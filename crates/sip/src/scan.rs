@@ -118,8 +118,8 @@ pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     rest
 }
 
-/// Octets of the quoted string at the start, both quotes included; `None` when it does not start with a quote or
-/// never ends.
+/// Octets of the quoted string at the start, both quotes included; `None` when it does not start with a quote
+/// or never ends.
 pub(crate) fn quoted_length(bytes: &[u8]) -> Option<usize> {
     if bytes.first() != Some(&b'"') {
         return None;
@@ -172,8 +172,8 @@ pub(crate) fn take_host(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The address that a host part spells out: IPv4, or IPv6 with or without brackets; `None` for a name.
 ///
-/// Three colons before an embedded IPv4 address are read as two: the grammar of RFC 3261 allows that spelling by
-/// mistake (RFC 5118 section 4.10).
+/// Three colons before an embedded IPv4 address are read as two: the grammar of RFC 3261 allows that spelling
+/// by mistake (RFC 5118 section 4.10).
 pub fn host_address(host: &[u8]) -> Option<IpAddr> {
     let bare = host.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
     if bare.is_none() && memchr::memchr(b':', host).is_none() {
@@ -241,8 +241,8 @@ pub(crate) fn push_address(out: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
-/// Appends a text that must stay inside its line: each CR or LF becomes a space, so that no value can turn into a
-/// header of its own.
+/// Appends a text that must stay inside its line: each CR or LF becomes a space, so that no value can turn
+/// into a header of its own.
 pub(crate) fn push_line_text(out: &mut Vec<u8>, text: &[u8]) {
     if memchr::memchr2(b'\r', b'\n', text).is_none() {
         out.extend_from_slice(text);

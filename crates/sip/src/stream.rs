@@ -29,8 +29,8 @@ pub enum StreamStep {
     NeedMore,
 }
 
-/// Finds message after message in a stream, however it was cut into pieces. Each octet of a header section is looked at
-/// twice at most; memory is one fixed struct.
+/// Finds message after message in a stream, however it was cut into pieces. Each octet of a header section is
+/// looked at twice at most; memory is one fixed struct.
 ///
 /// After an error the stream is of no more use: where the next message starts is unknown.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +53,9 @@ impl StreamFramer {
 
     /// Looks at what was received and not yet dropped; always starts where the last whole step ended.
     ///
-    /// Errors: [`FramingError`]: a bare CR or LF where a line ends, Content-Length missing, malformed or repeated, or a
-    /// header section or message above the limits, before the rest of it is received. Source: RFC 3261 section 18.3.
+    /// Errors: [`FramingError`]: a bare CR or LF where a line ends, Content-Length missing, malformed or
+    /// repeated, or a header section or message above the limits, before the rest of it is received. Source:
+    /// RFC 3261 section 18.3.
     pub fn step(&mut self, buffered: &[u8]) -> Result<StreamStep, FramingError> {
         let length = match self.length {
             Some(length) => length,

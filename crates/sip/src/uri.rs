@@ -57,8 +57,8 @@ pub struct Uri<'a> {
 }
 
 impl<'a> Uri<'a> {
-    /// Reads a URI without white space around it. Known schemes are checked in full, of others only the scheme and that
-    /// each octet may stand in a URI.
+    /// Reads a URI without white space around it. Known schemes are checked in full, of others only the
+    /// scheme and that each octet may stand in a URI.
     ///
     /// Errors: [`UriError`]. Source: RFC 3261 section 25.1, RFC 3966, RFC 5118.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, UriError> {
@@ -177,13 +177,14 @@ impl<'a> Uri<'a> {
         scan::host_address(self.host)
     }
 
-    /// Whether both name the same resource (RFC 3261 section 19.1.4; for tel RFC 3966 section 4). Not transitive, as the
-    /// RFC has it: a parameter that only one of the two has mostly does not matter.
+    /// Whether both name the same resource (RFC 3261 section 19.1.4; for tel RFC 3966 section 4). Not
+    /// transitive, as the RFC has it: a parameter that only one of the two has mostly does not matter.
     pub fn is_equivalent(&self, other: &Uri<'_>) -> bool {
         crate::uri_compare::is_equivalent(self, other)
     }
 
-    /// The canonical address-of-record: user and host, without port and parameters (RFC 3261 section 10.3 step 5).
+    /// The canonical address-of-record: user and host, without port and parameters (RFC 3261 section 10.3
+    /// step 5).
     ///
     /// Errors: [`UriError::NotAddressOfRecord`] unless sip or sips with a user, or when it is too long.
     pub fn address_of_record(&self) -> Result<AddressOfRecord, UriError> {

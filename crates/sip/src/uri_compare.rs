@@ -2,7 +2,8 @@
 
 use crate::{Parameters, Scheme, Uri, scan};
 
-/// URI parameters that matter even when only one of the two URIs has them (with transport, by the RFC's own examples).
+/// URI parameters that matter even when only one of the two URIs has them (with transport, by the RFC's own
+/// examples).
 const ALWAYS_COMPARED: [&[u8]; 5] = [b"user", b"ttl", b"method", b"maddr", b"transport"];
 
 pub(crate) fn is_equivalent(one: &Uri<'_>, other: &Uri<'_>) -> bool {

@@ -2,8 +2,8 @@
 
 use crate::{HeaderId, Message, index::Line, scan};
 
-/// The values of one header in order, commas and repeated lines alike (RFC 3261 section 7.3.1). Each is trimmed; an
-/// element between two commas may be empty, an empty line has no values.
+/// The values of one header in order, commas and repeated lines alike (RFC 3261 section 7.3.1). Each is
+/// trimmed; an element between two commas may be empty, an empty line has no values.
 #[derive(Clone, Debug)]
 pub struct Values<'a> {
     bytes: &'a [u8],

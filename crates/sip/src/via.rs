@@ -66,8 +66,8 @@ impl<'a> Via<'a> {
         self.parameters.get(b"branch").flatten()
     }
 
-    /// Whether the branch identifies the transaction: the magic cookie and at least one octet more (RFC 3261 section
-    /// 17.2.3). Otherwise match as RFC 2543 did.
+    /// Whether the branch identifies the transaction: the magic cookie and at least one octet more (RFC 3261
+    /// section 17.2.3). Otherwise match as RFC 2543 did.
     pub fn has_rfc3261_branch(self) -> bool {
         self.branch().is_some_and(|branch| {
             branch.len() > MAGIC_COOKIE.len()
@@ -87,8 +87,8 @@ impl<'a> Via<'a> {
         self.received().and_then(scan::host_address)
     }
 
-    /// The rport parameter (RFC 3581): `None` when absent, `Some(None)` when it asks for the port. A value that is no
-    /// port reads as absent.
+    /// The rport parameter (RFC 3581): `None` when absent, `Some(None)` when it asks for the port. A value
+    /// that is no port reads as absent.
     pub fn rport(self) -> Option<Option<u16>> {
         match self.parameters.get(b"rport")? {
             None => Some(None),

@@ -1,5 +1,7 @@
 //! Forwarding is byte-exact but for what a proxy changes, on torture messages and on generated ones.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use std::{fs, path::PathBuf};
 
 use proptest::prelude::*;
@@ -134,7 +136,7 @@ impl Line {
 fn line() -> impl Strategy<Value = Line> {
     let name = prop_oneof![
         3 => prop::sample::select(HeaderId::KNOWN.to_vec()).prop_map(|id| id.name().to_owned()),
-        1 => prop::sample::select(vec!["v", "V", "f", "t", "i", "m", "K", "x", "o", "y"]).prop_map(str::to_owned),
+        1 => "[vVftimKxoy]",
         1 => "[A-Za-z0-9.!%*_+`'~-]{1,40}",
     ];
     let case = any::<bool>();
@@ -228,7 +230,8 @@ proptest! {
         };
         let is_list = |id| message.values(id).all(|value| !value.is_empty());
         if is_list(HeaderId::Via) {
-            prop_assert_eq!(sent.values(HeaderId::Via).collect::<Vec<_>>(), expect(HeaderId::Via, vias, false, OUR_VIA));
+            let found = sent.values(HeaderId::Via).collect::<Vec<_>>();
+            prop_assert_eq!(found, expect(HeaderId::Via, vias, false, OUR_VIA));
         }
         if is_list(HeaderId::Route) {
             let found = sent.values(HeaderId::Route).collect::<Vec<_>>();
@@ -237,11 +240,15 @@ proptest! {
     }
 
     #[test]
-    fn no_octets_at_all_make_a_reader_fail(bytes in prop::collection::vec(any::<u8>(), 0..200), noise in "\\PC{0,80}") {
+    fn no_octets_at_all_make_a_reader_fail(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        noise in "\\PC{0,80}",
+    ) {
         let mut index = Index::new();
         let _ = index.parse(&bytes, Framing::Datagram);
         read_everything(index.view(&bytes));
-        let text = format!("REGISTER {noise} SIP/2.0\r\nVia: {noise}\r\nTo: {noise}\r\nContact: {noise}\r\n\r\n");
+        let lines = format!("Via: {noise}\r\nTo: {noise}\r\nContact: {noise}\r\n");
+        let text = format!("REGISTER {noise} SIP/2.0\r\n{lines}\r\n");
         let _ = index.parse(text.as_bytes(), Framing::Datagram);
         read_everything(index.view(text.as_bytes()));
         // A view of the wrong octets is useless, not dangerous.
@@ -277,7 +284,9 @@ fn read_everything(message: Message<'_>) {
                 (contact.q(), contact.expires(), contact.uri().map(|uri| uri.address_of_record().is_ok()));
         }
     }
-    let _ = message.vias().flatten().map(|via| (via.rport(), via.received_address(), via.maddr())).count();
+    for via in message.vias().flatten() {
+        let _ = (via.rport(), via.received_address(), via.maddr());
+    }
     let mut out = Vec::new();
     sip::ResponseBuilder::new(message, 400, b"").to_tag(b"t").write_to(&mut out);
     sip::cancel_for(message, &mut out);

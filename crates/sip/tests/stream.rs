@@ -1,5 +1,7 @@
 //! However a stream is cut into pieces, the same messages come out.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use proptest::prelude::*;
 use sip::{Framing, FramingError, Index, StreamFramer, StreamStep};
 
@@ -69,7 +71,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn any_split_gives_the_same_messages(parts in stream(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
+    fn any_split_gives_the_same_messages(
+        parts in stream(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    ) {
         let whole = parts.concat();
         let expected: Vec<Vec<u8>> = parts.iter().filter(|part| part.starts_with(b"M")).cloned().collect();
 
@@ -78,7 +83,8 @@ proptest! {
         prop_assert_eq!(error, None);
         prop_assert_eq!(&feed(&[&whole[..]]), &(steps.clone(), error));
         let is_message = |step: &StreamStep| matches!(step, StreamStep::Message { .. });
-        let messages: Vec<Vec<u8>> = steps.into_iter().filter(|(step, _)| is_message(step)).map(|(_, bytes)| bytes).collect();
+        let found = steps.into_iter().filter(|(step, _)| is_message(step));
+        let messages: Vec<Vec<u8>> = found.map(|(_, bytes)| bytes).collect();
         for message in &messages {
             prop_assert_eq!(Index::new().parse(message, Framing::Stream), Ok(()));
         }

@@ -1,5 +1,7 @@
 //! Judges every message of RFC 4475 and RFC 5118 by its class, and shows which layer objects.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use sha2::{Digest, Sha256};

@@ -1,6 +1,7 @@
 //! Measures the hot store on this disk: commands per second, processor time per command, memory per contact.
 //!
-//! `cargo run -p store --example hot_rate [DIRECTORY]`; the directory must not exist and is removed afterwards.
+//! `cargo run -p store --example hot_rate [DIRECTORY]`; the directory must not exist and is removed
+//! afterwards.
 
 use std::{
     env, fs,
@@ -51,8 +52,8 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Submits one command after the other, so many at a time, as a shard does: answers are collected and the shard is woken
-/// when it sleeps.
+/// Submits one command after the other, so many at a time, as a shard does: answers are collected and the
+/// shard is woken when it sleeps.
 fn measure(
     store: &impl HotStore,
     commands: Vec<Command>,

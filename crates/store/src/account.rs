@@ -28,7 +28,8 @@ pub struct Account {
 
 /// The two HA1 values of RFC 7616 section 3.4.2: hash of `user:realm:password`. Prints as `***`.
 ///
-/// As good as the password for this realm: never logged, never sent but to servers that authenticate the user.
+/// As good as the password for this realm: never logged, never sent but to servers that authenticate the
+/// user.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
     /// By MD5.

@@ -1,4 +1,5 @@
-//! `ControlStore`: a few small records that everybody agrees on: ownership, pool states, the topology's version.
+//! `ControlStore`: a few small records that everybody agrees on: ownership, pool states, the topology's
+//! version.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use crate::StoreError;
 
 /// Records with versions, changed only by compare-and-set, durable. Every method blocks.
 ///
-/// A key is 1 to `limits::CONTROL_KEY_BYTES_MAX` octets of printable ASCII without spaces; a value has at most
-/// `limits::CONTROL_VALUE_BYTES_MAX` octets. Records are never removed.
+/// A key is 1 to `limits::CONTROL_KEY_BYTES_MAX` octets of printable ASCII without spaces; a value has at
+/// most `limits::CONTROL_VALUE_BYTES_MAX` octets. Records are never removed.
 pub trait ControlStore: Send + Sync {
     /// The record under `key`.
     fn get(&self, key: &str) -> Result<Option<Versioned>, ControlError>;
@@ -22,8 +23,8 @@ pub trait ControlStore: Send + Sync {
     /// All records whose key begins with `prefix`, in order of key, as of one moment.
     fn list(&self, prefix: &str) -> Result<Listing, ControlError>;
 
-    /// Waits until a record whose key begins with `prefix` was written at a revision above `after`; returns the highest
-    /// such revision, or `None` when `timeout` passed first.
+    /// Waits until a record whose key begins with `prefix` was written at a revision above `after`; returns
+    /// the highest such revision, or `None` when `timeout` passed first.
     fn wait_for_change(
         &self,
         prefix: &str,

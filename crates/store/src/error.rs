@@ -13,7 +13,10 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file or its directory cannot be opened, created or written.
-    #[error("{} cannot be opened; check that the directory exists and that this user may read and write it", .file.display())]
+    #[error(
+        "{} cannot be opened; check that the directory exists and that this user may read and write it",
+        .file.display()
+    )]
     Unreadable {
         /// The file.
         file: PathBuf,
@@ -40,7 +43,10 @@ pub enum StoreError {
         cause: Cause,
     },
     /// The file was written by a later version of this program.
-    #[error("{} has format {found}, this program knows formats up to {known}; run the newer program", .file.display())]
+    #[error(
+        "{} has format {found}, this program knows formats up to {known}; run the newer program",
+        .file.display()
+    )]
     NewerFormat {
         /// The file.
         file: PathBuf,
@@ -50,7 +56,10 @@ pub enum StoreError {
         known: u64,
     },
     /// No space is left. What was acknowledged before is kept.
-    #[error("no space is left for {}; free space on its file system, then start the server again", .file.display())]
+    #[error(
+        "no space is left for {}; free space on its file system, then start the server again",
+        .file.display()
+    )]
     Full {
         /// The file.
         file: PathBuf,
@@ -59,7 +68,10 @@ pub enum StoreError {
         cause: Cause,
     },
     /// Reading or writing failed in another way. What was acknowledged before is kept.
-    #[error("{} cannot be read or written; check the disk and the system log, then start the server again", .file.display())]
+    #[error(
+        "{} cannot be read or written; check the disk and the system log, then start the server again",
+        .file.display()
+    )]
     Io {
         /// The file.
         file: PathBuf,

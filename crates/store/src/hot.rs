@@ -15,16 +15,18 @@ pub type Reply = Box<dyn FnOnce(Vec<Result<Outcome, HotError>>) + Send>;
 pub trait HotStore: Send + Sync {
     /// Makes the commands durable, applies them in order and calls `reply`.
     ///
-    /// The commands of one submission, and submissions of one thread, are applied in their order. A command may be
-    /// applied although its result is [`HotError::Unknown`]: submit it again under the same operation id.
-    /// `reply` is called by the store's writer, or at once by the caller's thread when nothing is written; it must be
-    /// short, and must not wait for the store. It is called exactly once, whatever happens.
+    /// The commands of one submission, and submissions of one thread, are applied in their order. A command
+    /// may be applied although its result is [`HotError::Unknown`]: submit it again under the same operation
+    /// id. `reply` is called by the store's writer, or at once by the caller's thread when nothing is
+    /// written; it must be short, and must not wait for the store. It is called exactly once, whatever
+    /// happens.
     fn submit(&self, batch: Vec<Command>, reply: Reply);
 
     /// The bindings of a user that are alive at `now`, most preferred first. Everything acknowledged is seen.
     fn lookup(&self, home: &PoolName, aor: &AddressOfRecord, now: WallTime) -> Bindings;
 
-    /// Hands over every binding held of a home pool, expired ones included, by routing group and address-of-record.
+    /// Hands over every binding held of a home pool, expired ones included, by routing group and
+    /// address-of-record.
     ///
     /// A routing group stands still while it is handed over: keep `each` short.
     fn for_each_binding(&self, home: &PoolName, each: &mut dyn FnMut(&AddressOfRecord, &Binding));
@@ -45,7 +47,8 @@ pub trait HotStore: Send + Sync {
 /// Why a command has no outcome.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HotError {
-    /// `limits::COMMANDS_WAITING_MAX` commands wait already; nothing was written. Answer 503 with Retry-After.
+    /// `limits::COMMANDS_WAITING_MAX` commands wait already; nothing was written. Answer 503 with
+    /// Retry-After.
     #[error("too many commands wait for the disk")]
     Overloaded,
     /// Writing was begun and failed: the command may be found applied after a restart. Never answer success.

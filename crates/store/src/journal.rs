@@ -1,9 +1,9 @@
 //! The journal of one home pool's user data: pages that a partner, a branch or a director pulls.
 //!
-//! Every change has the next number of its home pool. A page carries, in order, the changes that still matter:
-//! one that a later change of the same account replaced is left out, and the later one says with `first` that it
-//! covers its number too. So the numbers of a page are without gaps, and a reader that has applied a page holds
-//! everything up to its end. Wire format: docs/protocols/journal.md.
+//! Every change has the next number of its home pool. A page carries, in order, the changes that still
+//! matter: one that a later change of the same account replaced is left out, and the later one says with
+//! `first` that it covers its number too. So the numbers of a page are without gaps, and a reader that has
+//! applied a page holds everything up to its end. Wire format: docs/protocols/journal.md.
 
 use model::{AddressOfRecord, Epoch, PoolName, StaleEpoch, WallTime};
 use serde::{Deserialize, Serialize};
@@ -275,6 +275,12 @@ pub enum ApplyError {
     HoldsAccounts {
         /// Whose journal.
         home: PoolName,
+    },
+    /// More home pools than one store takes.
+    #[error("a store holds at most {max} home pools")]
+    TooManyHomes {
+        /// How many are taken.
+        max: usize,
     },
     /// The transaction was begun to be made durable and the answer is unknown; apply the page again.
     #[error("whether a journal page is on disk is unknown")]

@@ -23,4 +23,4 @@ pub use redb::RedbControlStore;
 pub use registrar::OperationId;
 pub use sqlite::SqliteUserStore;
 pub use user::{AccountState, Changes, CommitError, Follower, UserStore};
-pub use voter::{SingleVoterHotStore, SnapshotPolicy};
+pub use voter::{LogPolicy, SingleVoterHotStore};

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::OpenOptions,
+    io,
     ops::Bound,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -18,13 +19,15 @@ use crate::{
     control::{check_key, check_value},
 };
 
+/// The file format of redb 4.
+const REDB_FORMAT: u64 = 3;
 /// Key to (version, revision, value).
 const RECORDS: TableDefinition<'_, &str, (u64, u64, &[u8])> = TableDefinition::new("records 1");
 
 /// Control records in one redb file; every write is synced before it is answered.
 ///
-/// One process at a time; a second one is refused. Versions and revisions are kept in memory too, so that waiting and
-/// refused writes do not touch the disk.
+/// One process at a time; a second one is refused. Versions and revisions are kept in memory too, so that
+/// waiting and refused writes do not touch the disk.
 pub struct RedbControlStore {
     file: PathBuf,
     database: Database,
@@ -198,24 +201,25 @@ fn versioned((version, revision, value): (u64, u64, &[u8])) -> Versioned {
 }
 
 fn open_error(file: &Path, error: DatabaseError) -> StoreError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { file: file.to_owned() },
-        DatabaseError::UpgradeRequired(version) => {
-            StoreError::NewerFormat { file: file.to_owned(), found: version.into(), known: 3 }
-        }
-        other => store_error(file, other.into()),
+    if let DatabaseError::UpgradeRequired(version) = error {
+        let (found, known) = (version.into(), REDB_FORMAT);
+        return StoreError::NewerFormat { file: file.to_owned(), found, known };
     }
+    store_error(file, error.into())
 }
 
 fn store_error(file: &Path, error: Error) -> StoreError {
-    match error {
-        Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-            StoreError::corrupt(file, error)
-        }
-        Error::Io(error) => StoreError::from_io(file, error),
-        Error::DatabaseAlreadyOpen => StoreError::InUse { file: file.to_owned() },
-        error if is_damage(&error) => StoreError::corrupt(file, error),
-        error => StoreError::Io { file: file.to_owned(), cause: error.into() },
+    if let Error::Io(error) = error {
+        // redb says so of a file that is none of its own or was cut.
+        let is_damage = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
+        return if is_damage { StoreError::corrupt(file, error) } else { StoreError::from_io(file, error) };
+    }
+    if matches!(error, Error::DatabaseAlreadyOpen) {
+        StoreError::InUse { file: file.to_owned() }
+    } else if is_damage(&error) {
+        StoreError::corrupt(file, error)
+    } else {
+        StoreError::Io { file: file.to_owned(), cause: error.into() }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use model::{AddressOfRecord, Epoch, PoolName};
+use model::{AddressOfRecord, Epoch, PoolName, limits};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use self::rows::{Home, Homes};
@@ -29,8 +29,8 @@ const READERS_MAX: usize = 4;
 
 /// User data in one SQLite file.
 ///
-/// Beside `FILE` lie `FILE-wal` and `FILE-shm`, which belong to it, and `FILE.lock`, which keeps a second process out.
-/// The files are readable by their owner only.
+/// Beside `FILE` lie `FILE-wal` and `FILE-shm`, which belong to it, and `FILE.lock`, which keeps a second
+/// process out. The files are readable by their owner only.
 pub struct SqliteUserStore {
     file: PathBuf,
     writer: Mutex<Writer>,
@@ -44,7 +44,8 @@ struct Writer {
 }
 
 impl SqliteUserStore {
-    /// Opens `file`, creating it and its directory where needed; migrates an older schema; looks for damage quickly.
+    /// Opens `file`, creating it and its directory where needed; migrates an older schema; looks for damage
+    /// quickly.
     ///
     /// Errors: [`StoreError`]; the file is not changed when it is damaged, foreign or of a newer format.
     pub fn open(file: &Path) -> Result<Self, StoreError> {
@@ -152,7 +153,8 @@ impl UserStore for SqliteUserStore {
 
     fn fence(&self, home: &PoolName, epoch: Epoch) -> Result<(), CommitError> {
         self.with_writer(home, CommitError::Unknown, |txn| {
-            let mut row = Home::open(txn, &self.file, home)?;
+            let mut row = Home::open(txn, &self.file, home)?
+                .ok_or(CommitError::TooManyHomes { max: limits::HOME_POOLS_MAX })?;
             row.epoch = row.epoch.admit(epoch)?;
             row.save(txn).map_err(|error| self.read_error(error))?;
             Ok(Written { answer: (), sequence: row.accounts.sequence, accounts: Vec::new() })
@@ -170,7 +172,8 @@ impl UserStore for SqliteUserStore {
         self.with_reader(|txn| {
             let homes = Homes::load(txn, &self.file)?;
             let sql = format!(
-                "SELECT {} FROM account WHERE aor = ?1 AND NOT is_removed ORDER BY changed_at DESC, home LIMIT 1",
+                "SELECT {} FROM account WHERE aor = ?1 AND NOT is_removed
+                 ORDER BY changed_at DESC, home LIMIT 1",
                 rows::ACCOUNT_COLUMNS
             );
             let mut query = txn.prepare_cached(&sql).map_err(|error| self.read_error(error))?;
@@ -191,7 +194,8 @@ impl UserStore for SqliteUserStore {
         self.with_reader(|txn| {
             let homes = Homes::load(txn, &self.file)?;
             let sql = format!(
-                "SELECT {} FROM account WHERE home = ?1 AND aor > ?2 AND NOT is_removed ORDER BY aor LIMIT ?3",
+                "SELECT {} FROM account WHERE home = ?1 AND aor > ?2 AND NOT is_removed
+                 ORDER BY aor LIMIT ?3",
                 rows::ACCOUNT_COLUMNS
             );
             let after = after.map_or("", AddressOfRecord::as_str);
@@ -293,8 +297,8 @@ fn connect(file: &Path) -> Result<Connection, StoreError> {
     connection.set_prepared_statement_cache_capacity(32);
     connection
         .execute_batch(
-            "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF; PRAGMA cell_size_check=ON;
-             PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;",
+            "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF;
+             PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;",
         )
         .map_err(read)?;
     Ok(connection)

@@ -28,14 +28,15 @@ pub trait UserStore: Send + Sync {
     /// Makes `epoch` the highest seen for this home pool, durable when this returns: lower ones are refused
     /// from now on. The same epoch again is accepted.
     ///
-    /// Errors: [`CommitError::Stale`] when a higher one was seen; [`CommitError::Unknown`], [`CommitError::Store`].
+    /// Errors: [`CommitError::Stale`] when a higher one was seen; [`CommitError::Unknown`],
+    /// [`CommitError::Store`].
     fn fence(&self, home: &PoolName, epoch: Epoch) -> Result<(), CommitError>;
 
     /// The highest epoch seen for this home pool; zero when none was.
     fn highest_epoch(&self, home: &PoolName) -> Result<Epoch, StoreError>;
 
-    /// The account of a user, wherever homed. While a user moves between home pools both may have one: the one
-    /// changed last.
+    /// The account of a user, wherever homed. While a user moves between home pools both may have one: the
+    /// one changed last.
     fn read(&self, aor: &AddressOfRecord) -> Result<Option<Account>, StoreError>;
 
     /// Accounts of one home pool in order of address-of-record, those after `after`, at most `max`.
@@ -51,8 +52,8 @@ pub trait UserStore: Send + Sync {
 
     /// Hands over every account, then every later change, none missed and none out of order.
     ///
-    /// The follower is called by whoever commits or applies, after the data is durable and before the call returns,
-    /// and until the store is dropped. It must be short and must not call the store.
+    /// The follower is called by whoever commits or applies, after the data is durable and before the call
+    /// returns, and until the store is dropped. It must be short and must not call the store.
     fn follow(&self, follower: Follower) -> Result<(), StoreError>;
 
     /// Home pools of which this store holds anything, in order of name.
@@ -69,8 +70,9 @@ pub trait UserStore: Send + Sync {
 
     /// Takes over the changes of a page that came from the owner of `home`; returns the new cursor.
     ///
-    /// Durable when this returns. Changes already held are skipped, so the same page twice is harmless. A store that
-    /// holds a directory becomes one that holds accounts by applying pages of accounts from the start.
+    /// Durable when this returns. Changes already held are skipped, so the same page twice is harmless. A
+    /// store that holds a directory becomes one that holds accounts by applying pages of accounts from the
+    /// start.
     ///
     /// Errors: [`ApplyError`]; nothing of a refused page is kept.
     fn apply(&self, home: &PoolName, page: &Page) -> Result<Cursor, ApplyError>;

@@ -6,8 +6,9 @@
 //!              snapshot  v  |  done: compact the log with the next write
 //!                       keeper: snapshot files, deletion of log files
 //! ```
-//! One entry of the log holds the commands of one routing group in one write, so the index that raft-engine keeps in
-//! memory has a few octets per command. Lookups read the groups under their locks and never meet the disk.
+//! One entry of the log holds the commands of one routing group in one write, so the index that raft-engine
+//! keeps in memory has a few octets per command. Lookups read the groups under their locks and never meet the
+//! disk.
 
 mod groups;
 mod keeper;
@@ -36,26 +37,31 @@ use self::{
 };
 use crate::{Health, HotStore, Reply, StoreError};
 
-/// When the log of a routing group is replaced by a snapshot.
+/// How large the log may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SnapshotPolicy {
-    /// Never before so many commands since the last one.
+pub struct LogPolicy {
+    /// A routing group's log is replaced by a snapshot not before so many commands.
     pub commands_min: u64,
     /// Nor before so many commands for each binding held.
     pub commands_per_binding: u64,
+    /// Size at which a new log file is begun, in MiB, at least 1.
+    pub file_mib: u64,
+    /// Size of all log files above which old ones are deleted, and snapshots made where that needs them, in MiB; at
+    /// least twice `file_mib`. The log may exceed it by a few files while that is done.
+    pub log_mib_max: u64,
 }
 
-impl Default for SnapshotPolicy {
-    /// 10,000 commands, and twice the bindings.
+impl Default for LogPolicy {
+    /// 10,000 commands and twice the bindings; files of 32 MiB, 512 MiB in all.
     fn default() -> Self {
-        Self { commands_min: 10_000, commands_per_binding: 2 }
+        Self { commands_min: 10_000, commands_per_binding: 2, file_mib: 32, log_mib_max: 512 }
     }
 }
 
 /// Routing groups of any number of home pools, one replica each, in one directory.
 ///
-/// `DIRECTORY/log` is raft-engine's; `DIRECTORY/snapshots` has one file for each routing group that was long enough
-/// in use. Both belong together. One process at a time; a second one is refused.
+/// `DIRECTORY/log` is raft-engine's; `DIRECTORY/snapshots` has one file for each routing group that was long
+/// enough in use. Both belong together. One process at a time; a second one is refused.
 pub struct SingleVoterHotStore {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
@@ -86,14 +92,14 @@ impl SingleVoterHotStore {
     /// Errors: [`StoreError`]. A write that a crash cut off at the end of the log is dropped: it was not
     /// acknowledged. Damage anywhere else is an error and changes nothing.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        Self::open_with(directory, SnapshotPolicy::default())
+        Self::open_with(directory, LogPolicy::default())
     }
 
-    /// As [`Self::open`], with another policy for snapshots.
+    /// As [`Self::open`], with another policy for the log.
     ///
     /// Errors: as [`Self::open`].
-    pub fn open_with(directory: &Path, policy: SnapshotPolicy) -> Result<Self, StoreError> {
-        let recovered = recovery::recover(directory)?;
+    pub fn open_with(directory: &Path, policy: LogPolicy) -> Result<Self, StoreError> {
+        let recovered = recovery::recover(directory, policy)?;
         let shared = Arc::new(Shared {
             directory: directory.to_owned(),
             queue: Queue::default(),
@@ -154,7 +160,8 @@ impl Drop for SingleVoterHotStore {
         self.shared.queue.close();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!(directory = %self.shared.directory.display(), "a thread of the hot store panicked");
+                let directory = self.shared.directory.display();
+                tracing::error!(%directory, "a thread of the hot store panicked");
             }
         }
     }

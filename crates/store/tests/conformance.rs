@@ -1,5 +1,7 @@
 //! The conformance suites on the implementations that need no services.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+
 use std::{
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use node::{Deployment, READY_LINE};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
+    process::{Child, ChildStdin, Command},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -46,8 +46,8 @@ pub async fn run(dir: &Path, restart_after: Duration) -> Result<()> {
     let deployment = Arc::new(deployment);
     for server in &topology.servers {
         let mut child = start(&deployment, server)?;
-        let pid = child.id().unwrap_or(0);
-        if let Err(error) = ready(&mut child).await {
+        let pid = child.process.id().unwrap_or(0);
+        if let Err(error) = ready(&mut child.process).await {
             let log = last_lines(&log_path(&deployment, server));
             let _ = stop.send(true);
             return Err(error.context(format!("{} did not start:\n{log}", server.name)));
@@ -85,17 +85,23 @@ pub async fn run(dir: &Path, restart_after: Duration) -> Result<()> {
     Ok(())
 }
 
+/// A server's process. It ends when its standard input closes, so that it never outlives this one.
+struct Running {
+    process: Child,
+    input: Option<ChildStdin>,
+}
+
 async fn supervise(
     deployment: Arc<Deployment>,
     server: Server,
-    mut child: Child,
+    mut child: Running,
     restart_after: Duration,
     mut stop: watch::Receiver<bool>,
     reports: mpsc::Sender<Report>,
 ) {
     loop {
         tokio::select! {
-            status = child.wait() => {
+            status = child.process.wait() => {
                 if let Ok(status) = status {
                     let _ = reports.send(Report::Ended(server.name.to_string(), status)).await;
                 }
@@ -108,13 +114,13 @@ async fn supervise(
                 () = told(&mut stop) => return,
             }
             if let Ok(mut started) = start(&deployment, &server)
-                && ready(&mut started).await.is_ok()
+                && ready(&mut started.process).await.is_ok()
             {
                 child = started;
                 break;
             }
         }
-        let pid = child.id().unwrap_or(0);
+        let pid = child.process.id().unwrap_or(0);
         let _ = reports.send(Report::Ready(server.name.to_string(), pid)).await;
     }
 }
@@ -124,10 +130,10 @@ async fn told(stop: &mut watch::Receiver<bool>) {
     let _sender_gone = stop.wait_for(|stop| *stop).await.map(drop);
 }
 
-fn start(deployment: &Deployment, server: &Server) -> Result<Child> {
+fn start(deployment: &Deployment, server: &Server) -> Result<Running> {
     let log = open_log(&log_path(deployment, server))?;
     let program = std::env::current_exe().context("this program's own file")?;
-    Command::new(program)
+    let mut process = Command::new(program)
         .arg("serve")
         .arg("--topology")
         .arg(deployment.topology())
@@ -140,7 +146,9 @@ fn start(deployment: &Deployment, server: &Server) -> Result<Child> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("{} cannot be started", server.name))
+        .with_context(|| format!("{} cannot be started", server.name))?;
+    let input = process.stdin.take();
+    Ok(Running { process, input })
 }
 
 /// Waits until a server says that it is ready, and goes on reading what it says.
@@ -162,10 +170,10 @@ async fn ready(child: &mut Child) -> Result<()> {
 }
 
 /// Asks a server to end, and makes it end when it does not.
-async fn end(mut child: Child) {
-    drop(child.stdin.take());
-    if timeout(END_WITHIN, child.wait()).await.is_err() {
-        let _ = child.kill().await;
+async fn end(mut child: Running) {
+    drop(child.input.take());
+    if timeout(END_WITHIN, child.process.wait()).await.is_err() {
+        let _ = child.process.kill().await;
     }
 }
 

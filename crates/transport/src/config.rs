@@ -39,7 +39,7 @@ pub struct TlsConfigs {
     pub internal_client: Option<Arc<ClientConfig>>,
 }
 
-/// Bounds and times of one shard. The default is the value of `model::limits`.
+/// Bounds and times of one shard; each shard counts for itself. The default is the value of `model::limits`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Stream connections, both directions. More: the newest is closed.

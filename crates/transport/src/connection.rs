@@ -62,6 +62,8 @@ pub(crate) struct Connection<'a, S> {
     /// Since when the first message, or the rest of a message, is due.
     due_since: Option<Instant>,
     last_octet: Instant,
+    /// See [`Hub::poll_room`].
+    waits_in_turn: u64,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -95,6 +97,7 @@ impl<'a, S> Connection<'a, S> {
             is_proven: !is_accepted,
             due_since: is_accepted.then_some(now),
             last_octet: now,
+            waits_in_turn: 0,
             timer: Box::pin(sleep(at.hub.settings.half_open_max)),
         }
     }
@@ -136,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let hub = Arc::clone(&self.at.hub);
         for _turn in 0..READS_PER_TURN {
             match self.phase {
-                Phase::Serving => ready!(hub.poll_room(cx)),
+                Phase::Serving => ready!(hub.poll_room(cx, &mut self.waits_in_turn)),
                 Phase::Lingering { .. } => {}
                 Phase::Malformed { .. } | Phase::Flushing { .. } => return Poll::Pending,
             }

@@ -135,8 +135,9 @@ async fn until_stopped<W: Future>(at: &Attachment, mut work: Pin<Box<W>>) -> Res
     let mut timer = Box::pin(sleep(at.hub.settings.half_open_max));
     poll_fn(|cx| {
         match at.link.poll_order(cx) {
-            Order::Serve => {}
-            Order::CloseAfterFlush | Order::Close => return Poll::Ready(Err(Stop::ClosedHere)),
+            // A flushing close waits for the connection, so that what was sent still arrives.
+            Order::Serve | Order::CloseAfterFlush => {}
+            Order::Close => return Poll::Ready(Err(Stop::ClosedHere)),
             Order::Overflowed => return Poll::Ready(Err(Stop::WriteQueueFull)),
         }
         if let Poll::Ready(output) = work.as_mut().poll(cx) {

@@ -32,6 +32,8 @@ struct Queue {
     failures: usize,
     shard: Option<Waker>,
     blocked: Vec<Waker>,
+    /// Counts how often the shard took the events, which also empties `blocked`.
+    turn: u64,
 }
 
 impl Hub {
@@ -45,6 +47,7 @@ impl Hub {
                 failures: 0,
                 shard: None,
                 blocked: Vec::new(),
+                turn: 1,
             }),
             read_buffer: Mutex::new(vec![0; READ_BYTES].into_boxed_slice()),
         }
@@ -74,14 +77,17 @@ impl Hub {
     }
 
     /// Ready while messages may be added; otherwise wakes the task when the shard has taken them.
-    pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+    ///
+    /// `waits_in_turn` belongs to the task, 0 at first: in which turn it was put on the list.
+    pub(crate) fn poll_room(&self, cx: &Context<'_>, waits_in_turn: &mut u64) -> Poll<()> {
         let mut queue = self.queue();
-        if queue.events.len() < self.settings.events_max
+        if queue.events.len() < self.settings.events_max.max(1)
             && queue.message_bytes < limits::STREAM_EVENT_BYTES_MAX
         {
             return Poll::Ready(());
         }
-        if !queue.blocked.iter().any(|waker| waker.will_wake(cx.waker())) {
+        if *waits_in_turn != queue.turn {
+            *waits_in_turn = queue.turn;
             queue.blocked.push(cx.waker().clone());
         }
         Poll::Pending
@@ -100,6 +106,7 @@ impl Hub {
         std::mem::swap(&mut queue.events, events);
         queue.message_bytes = 0;
         queue.failures = 0;
+        queue.turn += 1;
         for waker in queue.blocked.drain(..) {
             waker.wake();
         }

@@ -30,7 +30,8 @@ impl Inbox {
         }
     }
 
-    /// Takes the events out, in order. A datagram is lent until the next [`crate::Shard::next`].
+    /// Takes the events out, those of one flow in order; what the iterator is not asked for is dropped. A
+    /// datagram is lent for as long as the inbox is.
     pub fn drain(&mut self) -> impl Iterator<Item = Event<'_>> {
         let arena = &self.arena;
         let datagrams = self.received.drain(..).zip(self.peers.drain(..)).filter_map(|(datagram, peer)| {

@@ -59,6 +59,8 @@ pub struct Shard {
     /// Ends the pause after something of the machine was used up.
     pause: Option<Pin<Box<Sleep>>>,
     is_accepting: bool,
+    /// The log knows that connections cannot be accepted, and none was since.
+    has_warned: bool,
     accepted: Vec<Accepted>,
     /// Watches the error reports of the UDP sockets; ends with the shard.
     _watchers: JoinSet<()>,
@@ -145,6 +147,7 @@ impl Shard {
             deadline: Box::pin(sleep(Duration::ZERO)),
             pause: None,
             is_accepting: true,
+            has_warned: false,
             accepted: Vec::new(),
             hub,
             _watchers: watchers,
@@ -233,12 +236,16 @@ impl Shard {
         }
         let mut accepted = std::mem::take(&mut self.accepted);
         if let Err(error) = poll_accept(&self.listeners, cx, &mut accepted) {
-            warn!(%error, "cannot accept connections: raise the limit of open files");
+            if !self.has_warned {
+                warn!(%error, "cannot accept connections: raise the limit of open files");
+            }
+            self.has_warned = true;
             self.is_accepting = false;
             self.begin_pause(ACCEPT_PAUSE);
             cx.waker().wake_by_ref();
         }
         for connection in accepted.drain(..) {
+            self.has_warned = false;
             self.admit(connection);
         }
         self.accepted = accepted;

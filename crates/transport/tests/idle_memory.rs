@@ -1,12 +1,18 @@
 //! What an idle TLS phone costs: measured on this process, with the phones in another one.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests"
+)]
 
 mod common;
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read, stdin},
-    process::{Child, Command, Stdio},
+    io::{BufRead, BufReader, Lines, Read, stdin},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use common::{Seen, Server, any, expect, message, run};
@@ -52,15 +58,18 @@ fn an_idle_tls_phone_costs_less_than_12_kilobytes() {
 
         println!("{each} bytes per idle TLS phone");
         assert!(each < BYTES_MAX, "{each}");
-        for child in [&mut first, &mut second] {
+        for (child, _output) in [&mut first, &mut second] {
             drop(child.stdin.take());
             child.wait().unwrap();
         }
     });
 }
 
+/// What another process prints, kept open so that it can.
+type Output = Lines<BufReader<ChildStdout>>;
+
 /// Starts this program again as `count` phones; returns when each has had an answer.
-async fn connect_phones(server: &mut Server, order: &str, count: usize) -> Child {
+async fn connect_phones(server: &mut Server, order: &str, count: usize) -> (Child, Output) {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--ignored", "--exact", "phones_of_another_process", "--nocapture"])
         .env("TRANSPORT_TEST_PHONES", order)
@@ -76,11 +85,13 @@ async fn connect_phones(server: &mut Server, order: &str, count: usize) -> Child
             received += 1;
         }
     }
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let ready =
-        tokio::task::spawn_blocking(|| lines.map_while(Result::ok).any(|line| line.contains("READY")));
-    assert!(server.during(ready).await.unwrap());
-    child
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ready = tokio::task::spawn_blocking(move || {
+        assert!(lines.by_ref().map_while(Result::ok).any(|line| line.contains("READY")));
+        lines
+    });
+    let lines = server.during(ready).await.unwrap();
+    (child, lines)
 }
 
 #[test]

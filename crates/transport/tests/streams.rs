@@ -278,6 +278,26 @@ fn a_connection_being_made_can_be_given_up_and_does_not_queue_without_end() {
 }
 
 #[test]
+fn what_was_sent_before_a_flushing_close_arrives_even_if_the_connection_is_not_made_yet() {
+    run(async {
+        let mut server = Server::start(tcp());
+        let proxy = TcpListener::bind(any()).await.unwrap();
+        let to = Destination::address(Protocol::Tcp, proxy.local_addr().unwrap());
+        let peer = server.shard.connect(&to).unwrap();
+        server.shard.send(&peer, b"goodbye").unwrap();
+        server.shard.close(peer.flow, true);
+
+        let (mut accepted, _) = server.during(proxy.accept()).await.unwrap();
+        let mut bytes = Vec::new();
+        server.during(accepted.read_to_end(&mut bytes)).await.unwrap();
+
+        assert_eq!(bytes, b"goodbye");
+        drop(accepted);
+        assert_eq!(server.closed(peer.flow).await, (CloseReason::ClosedHere, 0));
+    });
+}
+
+#[test]
 fn a_connection_is_reused_until_it_ends_and_answers_come_by_it() {
     run(async {
         let mut server = Server::start(tcp());

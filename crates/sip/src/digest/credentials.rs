@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::Algorithm;
+use crate::scan::{self, LWS, TOKEN};
 
 /// Digest credentials as sent, borrowed from the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,14 +141,14 @@ impl<'a> Credentials<'a> {
     ///
     /// Errors: [`CredentialsError`]; `Scheme` when it is not for digest at all.
     pub fn parse(value: &'a [u8]) -> Result<Self, CredentialsError> {
-        let mut rest = skip_space(value);
+        let mut rest = scan::trim_start(value);
         let scheme = take_token(&mut rest);
         if !scheme.eq_ignore_ascii_case(b"Digest") {
             return Err(CredentialsError::Scheme);
         }
         let mut parts = Parts::default();
         loop {
-            rest = skip_space(rest);
+            rest = scan::trim_start(rest);
             match rest {
                 [] => break,
                 [b',', after @ ..] => rest = after,
@@ -254,19 +255,24 @@ fn read_count(digits: &[u8]) -> Option<u32> {
 /// One `name=value`, up to and without the comma after it.
 fn take_parameter<'a>(rest: &mut &'a [u8]) -> Result<(&'a [u8], Quoted<'a>), CredentialsError> {
     let name = take_token(rest);
-    let [b'=', after @ ..] = skip_space(rest) else { return Err(CredentialsError::Syntax) };
+    let [b'=', after @ ..] = scan::trim_start(rest) else { return Err(CredentialsError::Syntax) };
     if name.is_empty() {
         return Err(CredentialsError::Syntax);
     }
-    *rest = skip_space(after);
+    *rest = scan::trim_start(after);
     let value = match *rest {
         [b'"', after @ ..] => {
             *rest = after;
             take_quoted(rest)?
         }
-        [..] => Quoted::plain(take_while(rest, |octet| !is_space(octet) && !matches!(octet, b',' | b'"'))),
+        [..] => {
+            let is_end = |&octet: &u8| scan::is(octet, LWS) || matches!(octet, b',' | b'"');
+            let (value, after) = scan::cut(rest, rest.iter().position(is_end).unwrap_or(rest.len()));
+            *rest = after;
+            Quoted::plain(value)
+        }
     };
-    *rest = skip_space(rest);
+    *rest = scan::trim_start(rest);
     match rest {
         [] | [b',', ..] => Ok((name, value)),
         [..] => Err(CredentialsError::Syntax),
@@ -276,43 +282,27 @@ fn take_parameter<'a>(rest: &mut &'a [u8]) -> Result<(&'a [u8], Quoted<'a>), Cre
 /// What follows an opening mark, up to and without the closing one, which is consumed.
 fn take_quoted<'a>(rest: &mut &'a [u8]) -> Result<Quoted<'a>, CredentialsError> {
     let text = *rest;
+    let mut at = 0;
     let mut is_escaped = false;
-    let mut octets = text.iter().enumerate();
-    while let Some((at, &octet)) = octets.next() {
-        if octet == b'"' {
-            let (raw, after) = text.split_at(at);
-            *rest = after.split_first().map_or(&[], |(_, after)| after);
+    while let Some(from) = text.get(at..)
+        && let Some(found) = memchr::memchr2(b'"', b'\\', from)
+    {
+        at += found;
+        if text.get(at) == Some(&b'"') {
+            let (raw, after) = scan::cut(text, at);
+            *rest = after.strip_prefix(b"\"").unwrap_or_default();
             return Ok(Quoted { raw, is_escaped });
         }
-        if octet == b'\\' {
-            is_escaped = true;
-            octets.next();
-        }
+        is_escaped = true;
+        at += 2;
     }
     Err(CredentialsError::Syntax)
 }
 
 fn take_token<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
-    take_while(rest, |octet| {
-        octet.is_ascii_alphanumeric()
-            || matches!(octet, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
-    })
-}
-
-fn take_while<'a>(rest: &mut &'a [u8], belongs: impl Fn(u8) -> bool) -> &'a [u8] {
-    let end = rest.iter().position(|&octet| !belongs(octet)).unwrap_or(rest.len());
-    let (taken, after) = rest.split_at(end);
+    let (token, after) = scan::cut(rest, scan::run(rest, TOKEN));
     *rest = after;
-    taken
-}
-
-fn skip_space(bytes: &[u8]) -> &[u8] {
-    let start = bytes.iter().position(|&octet| !is_space(octet)).unwrap_or(bytes.len());
-    bytes.split_at(start).1
-}
-
-const fn is_space(octet: u8) -> bool {
-    matches!(octet, b' ' | b'\t' | b'\r' | b'\n')
+    token
 }
 
 #[cfg(test)]

@@ -97,11 +97,7 @@ impl fmt::Debug for HexDigest {
 /// The algorithm is that of `ha1`; compare it with that of the credentials before. Source: RFC 7616 section
 /// 3.4.1.
 pub fn expected_response(ha1: &Ha1, credentials: &Credentials<'_>, method: &[u8]) -> HexDigest {
-    let hash = match ha1.algorithm {
-        Algorithm::Md5 => response_hash::<Md5>(ha1, credentials, method),
-        Algorithm::Sha256 => response_hash::<Sha256>(ha1, credentials, method),
-        Algorithm::Sha512_256 => response_hash::<Sha512_256>(ha1, credentials, method),
-    };
+    let hash = response_hash(ha1, credentials, method);
     HexDigest::of(hash.get(..ha1.algorithm.hash_bytes()).unwrap_or(&hash))
 }
 
@@ -110,16 +106,49 @@ pub fn expected_response(ha1: &Ha1, credentials: &Credentials<'_>, method: &[u8]
 ///
 /// False when the credentials are for another algorithm than `ha1`.
 pub fn verify(ha1: &Ha1, credentials: &Credentials<'_>, method: &[u8]) -> bool {
-    let expected = expected_response(ha1, credentials, method);
-    let mut sent = [0; 2 * HASH_BYTES_MAX];
-    for (to, from) in sent.iter_mut().zip(credentials.response) {
-        *to = from.to_ascii_lowercase();
-    }
-    let is_equal = bool::from(sent.ct_eq(&expected.digits));
-    is_equal && credentials.response.len() == expected.length && credentials.algorithm == ha1.algorithm
+    let expected = response_hash(ha1, credentials, method);
+    let sent = read_hex(credentials.response, ha1.algorithm.hash_bytes());
+    let is_equal = sent.is_some_and(|sent| bool::from(sent.ct_eq(&expected)));
+    is_equal && credentials.algorithm == ha1.algorithm
 }
 
-fn response_hash<D: Digest>(ha1: &Ha1, credentials: &Credentials<'_>, method: &[u8]) -> [u8; HASH_BYTES_MAX] {
+/// The octets that the digits spell out, the rest zero; `None` when they are not digits for `length` octets.
+fn read_hex(digits: &[u8], length: usize) -> Option<[u8; HASH_BYTES_MAX]> {
+    if digits.len() != 2 * length {
+        return None;
+    }
+    let mut hash = [0; HASH_BYTES_MAX];
+    for (octet, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+        for &digit in pair {
+            *octet = *octet << 4 | hex_value(digit)?;
+        }
+    }
+    Some(hash)
+}
+
+const fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// The hash that the response spells out, the rest zero.
+fn response_hash(ha1: &Ha1, credentials: &Credentials<'_>, method: &[u8]) -> [u8; HASH_BYTES_MAX] {
+    match ha1.algorithm {
+        Algorithm::Md5 => response_hash_with::<Md5>(ha1, credentials, method),
+        Algorithm::Sha256 => response_hash_with::<Sha256>(ha1, credentials, method),
+        Algorithm::Sha512_256 => response_hash_with::<Sha512_256>(ha1, credentials, method),
+    }
+}
+
+fn response_hash_with<D: Digest>(
+    ha1: &Ha1,
+    credentials: &Credentials<'_>,
+    method: &[u8],
+) -> [u8; HASH_BYTES_MAX] {
     let mut a2 = D::new();
     a2.update(method);
     a2.update(b":");

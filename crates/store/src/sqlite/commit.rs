@@ -27,7 +27,8 @@ pub(super) fn commit(
         return Err(CommitError::TooMany { found: changes.len(), max });
     }
     let read = |error| store_error(file, error);
-    let mut row = Home::open(connection, file, home)?;
+    let mut row = Home::open(connection, file, home)?
+        .ok_or(CommitError::TooManyHomes { max: limits::HOME_POOLS_MAX })?;
     row.epoch = row.epoch.admit(epoch)?;
     if row.is_directory_only() {
         return Err(CommitError::DirectoryOnly { home: home.clone() });
@@ -113,13 +114,14 @@ impl<'a> Write<'a> {
     /// Writes the account row only.
     pub(super) fn save_account(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut upsert = connection.prepare_cached(
-            "INSERT INTO account (aor, home, version, epoch, operation, changed_at, is_removed, ha1_md5, ha1_sha256,
-                                  algorithms)
+            "INSERT INTO account (aor, home, version, epoch, operation, changed_at, is_removed,
+                                  ha1_md5, ha1_sha256, algorithms)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (aor, home) DO UPDATE SET
                  version = excluded.version, epoch = excluded.epoch, operation = excluded.operation,
-                 changed_at = excluded.changed_at, is_removed = excluded.is_removed, ha1_md5 = excluded.ha1_md5,
-                 ha1_sha256 = excluded.ha1_sha256, algorithms = excluded.algorithms",
+                 changed_at = excluded.changed_at, is_removed = excluded.is_removed,
+                 ha1_md5 = excluded.ha1_md5, ha1_sha256 = excluded.ha1_sha256,
+                 algorithms = excluded.algorithms",
         )?;
         upsert.execute(params![
             self.aor.as_str(),
@@ -157,7 +159,8 @@ pub(super) fn newest_of_each(mut accounts: Vec<AccountState>) -> Vec<AccountStat
     accounts
 }
 
-/// The number under which this operation is in the journal: `None` = it is not, `Some(None)` = for another change.
+/// The number under which this operation is in the journal: `None` = it is not, `Some(None)` = for another
+/// change.
 fn find_operation(
     connection: &Connection,
     home: i64,

@@ -11,8 +11,8 @@ use super::{
     rows::{Home, Position, address, algorithms, credentials, number, store_error, stored},
 };
 use crate::{
-    Account, AccountState, ApplyError, CommitError, Cursor, Entry, EntryState, JournalError, OperationId,
-    Page, Scope, StoreError,
+    Account, AccountState, ApplyError, Cursor, Entry, EntryState, JournalError, OperationId, Page, Scope,
+    StoreError,
 };
 
 /// Reads the page after `cursor`.
@@ -49,8 +49,8 @@ pub(super) fn page(
     Ok(Page::new(scope, row.epoch, cursor.clone(), entries, is_end))
 }
 
-/// Whether the reader's last change can be ours: same epoch under its number or, when that change was replaced
-/// since, an epoch between those of its neighbours.
+/// Whether the reader's last change can be ours: same epoch under its number or, when that change was
+/// replaced since, an epoch between those of its neighbours.
 fn agrees(connection: &Connection, row: &Home, cursor: &Cursor) -> rusqlite::Result<bool> {
     let neighbour = |sql: &str| -> rusqlite::Result<Option<(u64, u64)>> {
         connection
@@ -140,7 +140,8 @@ pub(super) fn apply(
     if page.after().home != *home {
         return Err(ApplyError::WrongHome { expected: home.clone(), found: page.after().home.clone() });
     }
-    let mut row = Home::open(connection, file, home).map_err(|error| open_error(file, error))?;
+    let mut row = Home::open(connection, file, home)?
+        .ok_or(ApplyError::TooManyHomes { max: limits::HOME_POOLS_MAX })?;
     row.epoch = row.epoch.admit(page.epoch())?;
     let scope = page.scope();
     if scope == Scope::Directory && row.accounts.sequence > 0 {
@@ -240,12 +241,4 @@ fn state_after(entry: &Entry, home: &PoolName) -> AccountState {
         epoch: entry.epoch,
         changed_at: entry.changed_at,
     })
-}
-
-/// Opening a home pool's row fails only on the files or on their number.
-fn open_error(file: &Path, error: CommitError) -> ApplyError {
-    match error {
-        CommitError::Store(error) | CommitError::Unknown(error) => ApplyError::Store(error),
-        other => ApplyError::Store(StoreError::Io { file: file.to_owned(), cause: other.into() }),
-    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use model::{AddressOfRecord, Epoch, PoolName, WallTime, limits};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ffi, params};
 
-use crate::{Account, CommitError, Credentials, Cursor, DigestAlgorithm, OperationId, Scope, StoreError};
+use crate::{Account, Credentials, Cursor, DigestAlgorithm, OperationId, Scope, StoreError};
 
 /// What [`RawAccount::read`] reads, in its order.
 pub(super) const ACCOUNT_COLUMNS: &str =
@@ -55,22 +55,27 @@ impl Home {
         connection.prepare_cached(&sql)?.query_row([home.as_str()], Self::read).optional()
     }
 
-    /// The row of this home pool, created when there is none.
-    pub(super) fn open(connection: &Connection, file: &Path, home: &PoolName) -> Result<Self, CommitError> {
+    /// The row of this home pool, created when there is none; `None` when there are too many.
+    pub(super) fn open(
+        connection: &Connection,
+        file: &Path,
+        home: &PoolName,
+    ) -> Result<Option<Self>, StoreError> {
         let read = |error| store_error(file, error);
         if let Some(row) = Self::find(connection, home).map_err(read)? {
-            return Ok(row);
+            return Ok(Some(row));
         }
         let count: i64 =
             connection.query_row("SELECT count(*) FROM home", [], |row| row.get(0)).map_err(read)?;
         if usize::try_from(count).unwrap_or(usize::MAX) >= limits::HOME_POOLS_MAX {
-            return Err(CommitError::TooManyHomes { max: limits::HOME_POOLS_MAX });
+            return Ok(None);
         }
         connection
             .execute("INSERT INTO home VALUES (NULL, ?1, 0, 0, 0, 0, 0)", [home.as_str()])
             .map_err(read)?;
         let start = Position { sequence: 0, epoch: Epoch::ZERO };
-        Ok(Self { id: connection.last_insert_rowid(), epoch: Epoch::ZERO, accounts: start, directory: start })
+        let id = connection.last_insert_rowid();
+        Ok(Some(Self { id, epoch: Epoch::ZERO, accounts: start, directory: start }))
     }
 
     /// Writes the row back.
@@ -247,14 +252,15 @@ pub(super) fn stored(number: u64) -> rusqlite::Result<i64> {
 /// SQLite's error as ours.
 pub(super) fn store_error(file: &Path, error: rusqlite::Error) -> StoreError {
     let file = file.to_owned();
-    let (code, extended) = match &error {
-        rusqlite::Error::SqliteFailure(failure, _) => (Some(failure.code), failure.extended_code),
+    let is_wrong_content = matches!(
+        error,
         rusqlite::Error::IntegralValueOutOfRange(..)
-        | rusqlite::Error::FromSqlConversionFailure(..)
-        | rusqlite::Error::InvalidColumnType(..)
-        | rusqlite::Error::QueryReturnedNoRows => (Some(ErrorCode::DatabaseCorrupt), 0),
-        _ => (None, 0),
-    };
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::QueryReturnedNoRows
+    );
+    let code = if is_wrong_content { Some(ErrorCode::DatabaseCorrupt) } else { error.sqlite_error_code() };
+    let extended = error.sqlite_error().map_or(0, |failure| failure.extended_code);
     let cause = error.into();
     match code {
         Some(ErrorCode::DiskFull) => StoreError::Full { file, cause },

@@ -15,8 +15,8 @@ const STEPS: &[&str] = &["
     CREATE TABLE schema (version INTEGER NOT NULL) STRICT;
     INSERT INTO schema VALUES (0);
 
-    -- One row for each home pool; epoch is the highest seen. accounts_* and directory_* say up to which change this
-    -- store holds accounts and the directory; at the owner both are the end of the journal.
+    -- One row for each home pool; epoch is the highest seen. accounts_* and directory_* say up to which
+    -- change this store holds accounts and the directory; at the owner both are the end of the journal.
     CREATE TABLE home (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
@@ -27,8 +27,8 @@ const STEPS: &[&str] = &["
         directory_epoch INTEGER NOT NULL
     ) STRICT;
 
-    -- What each account is. version is the number of its last change in the journal; a removed account stays as a row
-    -- so that readers of the journal learn of it. ha1_* are NULL where only the directory is held.
+    -- What each account is. version is the number of its last change in the journal; a removed account stays
+    -- as a row so that readers of the journal learn of it. ha1_* are NULL where only the directory is held.
     CREATE TABLE account (
         aor TEXT NOT NULL,
         home INTEGER NOT NULL REFERENCES home (id),
@@ -45,8 +45,8 @@ const STEPS: &[&str] = &["
     CREATE UNIQUE INDEX account_by_version ON account (home, version);
     CREATE INDEX account_by_home ON account (home, aor);
 
-    -- Every change, numbered from 1 without gaps for each home pool. Changes that a later one of the same account
-    -- replaced are forgotten when they are old.
+    -- Every change, numbered from 1 without gaps for each home pool. Changes that a later one of the same
+    -- account replaced are forgotten when they are old.
     CREATE TABLE journal (
         home INTEGER NOT NULL REFERENCES home (id),
         sequence INTEGER NOT NULL,

@@ -64,7 +64,7 @@ impl Keeper {
         let file = snapshot::path(&self.shared.directory.join(SNAPSHOTS), home, region.group);
         match snapshot::write(&file, region, index, body) {
             Ok(()) => {
-                tracing::debug!(pool = %home, group = %region.group, index, octets = body.len(), "snapshot written");
+                tracing::debug!(pool = %home, group = %region.group, index, "snapshot written");
                 self.shared.set_health(Health::Good);
                 true
             }

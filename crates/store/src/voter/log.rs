@@ -1,7 +1,7 @@
 //! The log on raft-engine: entries of routing groups, and the numbers of home pools.
 //!
-//! An entry holds its index (u64, big-endian), the format of what follows (u8, 1), then commands: length (u32,
-//! big-endian) and the postcard encoding.
+//! An entry holds its index (u64, big-endian), the format of what follows (u8, 1), then commands: length
+//! (u32, big-endian) and the postcard encoding.
 
 use std::{
     fs,
@@ -17,13 +17,9 @@ use raft_engine::{
 };
 use registrar::Command;
 
-use super::{snapshot::sync_directory, tail};
+use super::{LogPolicy, snapshot::sync_directory, tail};
 use crate::{Cause, StoreError, chain};
 
-/// Size at which a new file is begun, in MiB.
-const FILE_MIB: u64 = 32;
-/// Size of all files above which old ones are deleted, in MiB.
-const LOG_MIB_MAX: u64 = 512;
 /// The raft group that holds no entries but the numbers of the home pools.
 const META_REGION: u64 = 1;
 const HOME_KEY_PREFIX: &[u8] = b"home/";
@@ -94,7 +90,7 @@ impl MessageExt for Entries {
 
 impl Log {
     /// Opens the log, creating it where needed.
-    pub(super) fn open(directory: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(directory: &Path, policy: LogPolicy) -> Result<Self, StoreError> {
         let io_error = |error| StoreError::from_io(directory, error);
         fs::create_dir_all(directory).map_err(io_error)?;
         tail::check(directory)?;
@@ -107,8 +103,8 @@ impl Log {
             recovery_mode: RecoveryMode::TolerateTailCorruption,
             // Compressing costs more processor time than the disk it saves is worth.
             batch_compression_threshold: ReadableSize(0),
-            target_file_size: ReadableSize::mb(FILE_MIB),
-            purge_threshold: ReadableSize::mb(LOG_MIB_MAX),
+            target_file_size: ReadableSize::mb(policy.file_mib.max(1)),
+            purge_threshold: ReadableSize::mb(policy.log_mib_max.max(2 * policy.file_mib.max(1))),
             // A recycled file ends in old content, where damage cannot be told from a write that was cut off.
             enable_log_recycle: false,
             ..Config::default()
@@ -142,7 +138,8 @@ impl Log {
         homes.into_iter().map(read).collect()
     }
 
-    /// Calls `each` with every command after entry `after`, in order; returns the last index, at least `after`.
+    /// Calls `each` with every command after entry `after`, in order; returns the last index, at least
+    /// `after`.
     ///
     /// Errors: [`StoreError::Corrupt`] when entries are missing or cannot be read.
     pub(super) fn read(

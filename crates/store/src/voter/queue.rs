@@ -98,8 +98,9 @@ impl Queue {
         }
     }
 
-    /// Waits for submissions and moves them into `batch`: all that wait, up to `limits::COMMIT_BATCH_MAX` commands, at
-    /// least one submission. Returns whether there is anything; `false` = the store is closed and all is written.
+    /// Waits for submissions and moves them into `batch`: all that wait, up to `limits::COMMIT_BATCH_MAX`
+    /// commands, at least one submission. Returns whether there is anything; `false` = the store is closed
+    /// and all is written.
     pub(super) fn take(&self, batch: &mut Vec<Submission>) -> bool {
         let mut waiting = self.waiting();
         loop {

@@ -7,6 +7,7 @@ use model::{PoolName, RoutingGroup};
 use registrar::GroupState;
 
 use super::{
+    LogPolicy,
     groups::{Groups, Homes},
     log::{Log, Region},
     snapshot,
@@ -28,11 +29,11 @@ pub(super) struct Recovered {
     pub(super) first_slots: HashMap<PoolName, usize>,
 }
 
-pub(super) fn recover(directory: &Path) -> Result<Recovered, StoreError> {
+pub(super) fn recover(directory: &Path, policy: LogPolicy) -> Result<Recovered, StoreError> {
     let log_directory = directory.join(LOG);
     let snapshots = directory.join(SNAPSHOTS);
     std::fs::create_dir_all(directory).map_err(|error| StoreError::from_io(directory, error))?;
-    let log = Log::open(&log_directory)?;
+    let log = Log::open(&log_directory, policy)?;
     let mut files = snapshot::prepare(&snapshots)?;
     let mut numbered = log.homes()?;
     numbered.sort_by_key(|(_, number)| *number);

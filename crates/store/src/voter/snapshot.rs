@@ -1,7 +1,8 @@
 //! Snapshot files: the state of one routing group after one entry of its log.
 //!
-//! Layout, numbers big-endian: `TANDEMHS`, format (u32, 1), home pool number (u32), group (u32), index of the last
-//! entry contained (u64), length of the body (u64), the body as the registrar encodes it, SHA-256 of all before it.
+//! Layout, numbers big-endian: `TANDEMHS`, format (u32, 1), home pool number (u32), group (u32), index of the
+//! last entry contained (u64), length of the body (u64), the body as the registrar encodes it, SHA-256 of all
+//! before it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -116,7 +117,8 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*first)
 }
 
-/// Makes the directory where needed and removes what a crash left half written. Returns the files that are there.
+/// Makes the directory where needed and removes what a crash left half written. Returns the files that are
+/// there.
 pub(super) fn prepare(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let io_error = |error| StoreError::from_io(directory, error);
     fs::create_dir_all(directory).map_err(io_error)?;

@@ -1,10 +1,10 @@
 //! Tells a write that a crash cut off from damage, before raft-engine opens the log.
 //!
-//! raft-engine cuts the last file where it cannot read on. That is right for a write that was cut off: it was the last
-//! one and never acknowledged. But if anything readable follows the unreadable place, what was acknowledged is
-//! damaged, and cutting would lose it and all after it in silence. Layout of raft-engine 0.4 files, format 2: a header
-//! of 68 octets, then batches: length << 8 | compression (u64), offset of the footer (u64), entries with CRC-32, footer
-//! with CRC-32 xor the number of the file.
+//! raft-engine cuts the last file where it cannot read on. That is right for a write that was cut off: it was
+//! the last one and never acknowledged. But if anything readable follows the unreadable place, what was
+//! acknowledged is damaged, and cutting would lose it and all after it in silence. Layout of raft-engine 0.4
+//! files, format 2: a header of 68 octets, then batches: length << 8 | compression (u64), offset of the
+//! footer (u64), entries with CRC-32, footer with CRC-32 xor the number of the file.
 
 use std::{
     fs,
@@ -14,8 +14,8 @@ use std::{
 use crate::StoreError;
 
 const FILE_MAGIC: &[u8] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED5";
-/// Magic, version and alignment.
-const FILE_HEADER_BYTES: usize = FILE_MAGIC.len() + 16;
+/// Follows the magic; after it an alignment, which is 0 here.
+const FILE_FORMAT: u64 = 2;
 const BATCH_HEADER_BYTES: usize = 16;
 const SUFFIX: &str = ".raftlog";
 
@@ -49,7 +49,8 @@ fn last_file(directory: &Path) -> Result<Option<(u64, PathBuf)>, StoreError> {
 /// Where the file cannot be read although something readable follows.
 fn damage(octets: &[u8], file_number: u64) -> Option<usize> {
     let signature = u32::try_from(file_number & 0xffff_ffff).unwrap_or(0);
-    let mut offset = if octets.starts_with(FILE_MAGIC) { FILE_HEADER_BYTES } else { 0 };
+    let header = [FILE_MAGIC, &FILE_FORMAT.to_be_bytes(), &0_u64.to_be_bytes()].concat();
+    let mut offset = if octets.starts_with(&header) { header.len() } else { 0 };
     while let Some(length) = octets.get(offset..).and_then(|rest| batch_length(rest, signature)) {
         offset = offset.saturating_add(length);
     }

@@ -1,8 +1,8 @@
 //! The writer thread: group commit.
 //!
-//! Takes all submissions that wait, writes their commands with one sync, applies them, answers. What is applied is
-//! durable; what is answered is applied. After a failed write it answers `Unknown` to what was in that write, and
-//! nothing is written any more.
+//! Takes all submissions that wait, writes their commands with one sync, applies them, answers. What is
+//! applied is durable; what is answered is applied. After a failed write it answers `Unknown` to what was in
+//! that write, and nothing is written any more.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -17,16 +17,13 @@ use model::{PoolName, RoutingGroup, limits};
 use registrar::{Command, GroupState, Outcome};
 
 use super::{
-    Shared, SnapshotPolicy,
+    LogPolicy, Shared,
     groups::Groups,
     keeper::{Done, Job},
     log::{Batch, Log, LogError, Region, begin_entry, push_command},
     queue::Submission,
 };
 use crate::{Health, HotError};
-
-/// Written octets after which old log files are looked for.
-const PURGE_EVERY_BYTES: usize = 16 * 1_048_576;
 
 type Results = Vec<Result<Outcome, HotError>>;
 
@@ -67,7 +64,7 @@ impl Slot {
         }
     }
 
-    fn needs_snapshot(&self, policy: SnapshotPolicy) -> bool {
+    fn needs_snapshot(&self, policy: LogPolicy) -> bool {
         if self.commands < self.retry_at || self.commands == 0 {
             return false;
         }
@@ -86,7 +83,7 @@ impl Slot {
 pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) log: Arc<Log>,
-    pub(super) policy: SnapshotPolicy,
+    pub(super) policy: LogPolicy,
     pub(super) jobs: Sender<Job>,
     pub(super) done: Receiver<Done>,
     pub(super) slots: Vec<Slot>,
@@ -95,7 +92,7 @@ pub(super) struct Writer {
     pub(super) batch: Batch,
     /// Slots that are in the write being collected.
     pub(super) touched: Vec<usize>,
-    pub(super) octets_since_purge: usize,
+    pub(super) octets_since_purge: u64,
     pub(super) is_snapshot_running: bool,
 }
 
@@ -132,7 +129,8 @@ impl Writer {
         }
         if !self.touched.is_empty() {
             let octets = self.log.write(&mut self.batch)?;
-            self.octets_since_purge = self.octets_since_purge.saturating_add(octets);
+            self.octets_since_purge =
+                self.octets_since_purge.saturating_add(u64::try_from(octets).unwrap_or(u64::MAX));
         }
         for at in std::mem::take(&mut self.touched) {
             if let Some(slot) = self.slots.get_mut(at) {
@@ -192,7 +190,8 @@ impl Writer {
         }
     }
 
-    /// Starts a snapshot where the log of a group is long, drops what a finished one contains, deletes old files.
+    /// Starts a snapshot where the log of a group is long, drops what a finished one contains, deletes old
+    /// files.
     fn shorten_log(&mut self) {
         while let Ok(done) = self.done.try_recv() {
             match done {
@@ -204,7 +203,8 @@ impl Writer {
                 }
             }
         }
-        if self.octets_since_purge >= PURGE_EVERY_BYTES {
+        // Once for each file: only whole files are deleted.
+        if self.octets_since_purge >> 20 >= self.policy.file_mib {
             self.octets_since_purge = 0;
             self.send(Job::Purge);
         }

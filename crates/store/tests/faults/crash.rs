@@ -1,7 +1,7 @@
 //! SIGKILL at random moments: whatever was acknowledged before is there afterwards.
 //!
-//! Each test runs itself as a child that writes and prints what was acknowledged, kills it after a random number of
-//! lines, opens the store and compares. Several rounds go on with the same store.
+//! Each test runs itself as a child that writes and prints what was acknowledged, kills it after a random
+//! number of lines, opens the store and compares. Several rounds go on with the same store.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,8 @@ use std::{
 use model::{AddressOfRecord, Chance, Epoch, PoolName, WallTime};
 use registrar::{OperationId, Outcome};
 use store::{
-    AccountChange, AccountWrite, CasOutcome, Condition, ControlStore, Credentials, HotStore,
-    RedbControlStore, Scope, SingleVoterHotStore, SnapshotPolicy, SqliteUserStore, UserStore,
+    AccountChange, AccountWrite, CasOutcome, Condition, ControlStore, Credentials, HotStore, LogPolicy,
+    RedbControlStore, Scope, SingleVoterHotStore, SqliteUserStore, UserStore,
     conformance::{register, user},
 };
 use tempfile::TempDir;
@@ -25,7 +25,8 @@ const ROUND_NUMBERS: u64 = 1_000_000;
 const USERS: u64 = 300;
 const NOW: WallTime = WallTime::from_secs(1_800_000_000);
 /// Snapshots so often that a kill meets them at every stage.
-const POLICY: SnapshotPolicy = SnapshotPolicy { commands_min: 100, commands_per_binding: 2 };
+const POLICY: LogPolicy =
+    LogPolicy { commands_min: 100, commands_per_binding: 2, file_mib: 1, log_mib_max: 2 };
 
 #[test]
 fn acknowledged_bindings_survive_sigkill() {

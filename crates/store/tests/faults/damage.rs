@@ -9,8 +9,8 @@ use std::{
 use model::{Epoch, PoolName, RoutingGroup, WallTime};
 use registrar::OperationId;
 use store::{
-    AccountChange, AccountWrite, Condition, ControlStore, Credentials, HotStore, RedbControlStore,
-    SingleVoterHotStore, SnapshotPolicy, SqliteUserStore, StoreError, UserStore, chain,
+    AccountChange, AccountWrite, Condition, ControlStore, Credentials, HotStore, LogPolicy, RedbControlStore,
+    SingleVoterHotStore, SqliteUserStore, StoreError, UserStore, chain,
     conformance::{listing, register, submit_and_wait, user},
 };
 use tempfile::TempDir;
@@ -113,7 +113,7 @@ fn damage_inside_the_log_is_refused_and_not_cut_off() {
 #[test]
 fn damaged_snapshots_and_missing_logs_are_refused() {
     let place = TempDir::new().unwrap();
-    let policy = SnapshotPolicy { commands_min: 20, commands_per_binding: 1 };
+    let policy = LogPolicy { commands_min: 20, commands_per_binding: 1, ..LogPolicy::default() };
     let numbers: Vec<u64> = (0..)
         .filter(|number| RoutingGroup::of(&user(*number)) == RoutingGroup::of(&user(0)))
         .take(10)

@@ -1,7 +1,7 @@
 //! A full disk: a clear error, nothing acknowledged is lost, and everything works again when there is space.
 //!
-//! Each test runs itself as a child in a mount namespace of its own, on a file system of a few MiB in memory, with a
-//! ballast file that is removed when the disk has been full.
+//! Each test runs itself as a child in a mount namespace of its own, on a file system of a few MiB in memory,
+//! with a ballast file that is removed when the disk has been full.
 
 use std::{
     fs,

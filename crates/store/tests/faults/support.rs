@@ -27,7 +27,7 @@ pub fn command(test: &str, place: &Path, start: u64) -> Command {
 pub fn command_on_small_disk(test: &str, place: &Path, mebibytes: u32) -> Command {
     // Where root may not mount, a user namespace in which it may is asked for.
     const SCRIPT: &str = r#"
-        run='mount -t tmpfs -o size=${1}m,mode=700 tmpfs "$2" && exec "$3" "$4" --exact --nocapture --test-threads=1'
+        run='mount -t tmpfs -o size=${1}m tmpfs "$2" && exec "$3" "$4" --exact --nocapture --test-threads=1'
         if unshare --mount true 2>/dev/null; then flags=--mount; else flags="--map-root-user --mount"; fi
         exec unshare $flags sh -c "$run" sh "$@"
     "#;

@@ -1,0 +1,301 @@
+//! What holds for one ownership machine whatever it is told, in whatever order, as long as the witness is truthful.
+
+use std::time::Duration;
+
+use model::{Epoch, Instant, Machine, PoolName};
+use pairing::{
+    Ask, Authority, CallId, Input, Output, Ownership, OwnershipRecord, Parties, PoolState, PromiseAnswer,
+    PromiseRequest, RecordVersion, RequestId, Settings, StoredRecord, Tenure, Verdict,
+};
+use proptest::prelude::*;
+
+/// One thing that happens to the machine under test.
+#[derive(Clone, Debug)]
+enum Act {
+    Wait(u64),
+    /// The witness handles the n-th of the requests under way; the answer arrives at once or never.
+    Witness(usize, bool),
+    /// An answer that the witness gave earlier arrives once more.
+    WitnessAgain(usize),
+    WitnessFails(usize),
+    /// The other pool's takeover or return happens at the witness, by a rule that is not checked here.
+    OtherOwns,
+    OtherBeats,
+    Asks(u8, u64),
+    PartnerAnswers(usize, bool, Option<u64>),
+    Able(bool),
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        6 => (0_u64..3_000).prop_map(Act::Wait),
+        6 => (0_usize..4, any::<bool>()).prop_map(|(n, arrives)| Act::Witness(n, arrives)),
+        1 => (0_usize..8).prop_map(Act::WitnessAgain),
+        1 => (0_usize..4).prop_map(Act::WitnessFails),
+        1 => Just(Act::OtherOwns),
+        2 => Just(Act::OtherBeats),
+        3 => (0_u8..3, 0_u64..3).prop_map(|(ask, lag)| Act::Asks(ask, lag)),
+        3 => (0_usize..4, any::<bool>(), proptest::option::of(0_u64..3))
+            .prop_map(|(n, grants, lag)| Act::PartnerAnswers(n, grants, lag)),
+        1 => any::<bool>().prop_map(Act::Able),
+    ];
+    proptest::collection::vec(act, 1..120)
+}
+
+struct Bench {
+    machine: Ownership,
+    settings: Settings,
+    now: Instant,
+    stored: Option<StoredRecord>,
+    version: u64,
+    at_witness: Vec<(RequestId, Instant, Option<(Option<RecordVersion>, OwnershipRecord)>)>,
+    at_partner: Vec<(RequestId, Instant, Ask)>,
+    given: Vec<Input>,
+    /// Promises given to the other pool: when, for which epoch; the last word of the other pool clears them.
+    promises: Vec<(Instant, Epoch)>,
+    in_force: Option<Authority>,
+    highest: Epoch,
+    answers_due: usize,
+}
+
+impl Bench {
+    fn new(is_home: bool) -> Self {
+        let (east, west) = (PoolName::new("east").unwrap(), PoolName::new("west").unwrap());
+        let parties = if is_home { Parties::at_home(east, west) } else { Parties::at_partner(east, west) };
+        let settings = Settings { hold: Duration::from_secs(4), ..Settings::default() };
+        let mut bench = Self {
+            machine: Ownership::paired(parties, settings, Instant::START, None),
+            settings,
+            now: Instant::START,
+            stored: None,
+            version: 0,
+            at_witness: Vec::new(),
+            at_partner: Vec::new(),
+            given: Vec::new(),
+            promises: Vec::new(),
+            in_force: None,
+            highest: Epoch::ZERO,
+            answers_due: 0,
+        };
+        bench.machine.handle_timeout(bench.now);
+        bench.drain();
+        bench
+    }
+
+    fn me(&self) -> PoolName {
+        self.machine.parties().me.clone()
+    }
+
+    fn other(&self) -> PoolName {
+        self.machine.parties().other.clone()
+    }
+
+    fn store(&mut self, record: OwnershipRecord) -> RecordVersion {
+        self.version += 1;
+        self.stored = Some(StoredRecord { version: RecordVersion(self.version), record });
+        RecordVersion(self.version)
+    }
+
+    fn give(&mut self, input: Input) {
+        self.machine.handle(self.now, input).unwrap();
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                Output::Read { request } => self.at_witness.push((request, self.now, None)),
+                Output::CompareAndSet { request, expected, record } => {
+                    self.at_witness.push((request, self.now, Some((expected, record))));
+                }
+                Output::AskPartner { request, body } => self.at_partner.push((request, self.now, body.ask)),
+                Output::Answer { body, .. } => {
+                    self.answers_due -= 1;
+                    if let Verdict::Granted { epoch } = body.verdict {
+                        assert_eq!(self.in_force, None, "a pool that serves gives no promise");
+                        self.promises.push((self.now, epoch));
+                    }
+                }
+                Output::Authority(authority) => self.put_in_force(authority),
+                Output::Remember(tenure) => assert!(tenure.epoch >= self.highest),
+                Output::Event(_) => {}
+            }
+        }
+        assert_eq!(self.answers_due, 0, "every question is answered at once");
+        if self.at_witness.len() > 64 {
+            self.at_witness.remove(0);
+        }
+        assert_eq!(
+            self.machine.authority(self.now),
+            self.in_force.filter(|authority| authority.holds_at(self.now))
+        );
+        let standing = matches!(self.machine.standing(self.now), pairing::Standing::Serving(_));
+        assert_eq!(standing, self.machine.authority(self.now).is_some());
+    }
+
+    fn put_in_force(&mut self, authority: Option<Authority>) {
+        self.in_force = authority;
+        let Some(authority) = authority else { return };
+        assert!(authority.until <= self.now + self.settings.ttl, "no lease is longer than a TTL");
+        assert!(authority.epoch >= self.highest, "epochs never go back");
+        self.highest = authority.epoch;
+        for &(given, epoch) in &self.promises {
+            let is_kept = authority.epoch <= epoch || self.now >= given + self.settings.wait();
+            assert!(
+                is_kept,
+                "promise of {given:?} for {epoch}, serving {} at {:?}",
+                authority.epoch, self.now
+            );
+        }
+    }
+
+    fn witness(&mut self, n: usize, arrives: bool) {
+        if self.at_witness.is_empty() {
+            return;
+        }
+        let (request, _, change) = self.at_witness.remove(n % self.at_witness.len());
+        let input = match change {
+            None => Input::RecordRead { request, found: self.stored.clone() },
+            Some((expected, record)) if expected == self.stored.as_ref().map(|stored| stored.version) => {
+                Input::Swapped { request, version: self.store(record) }
+            }
+            Some(_) => Input::SwapRefused { request, found: self.stored.clone() },
+        };
+        self.given.push(input.clone());
+        if arrives {
+            self.give(input);
+        }
+    }
+
+    fn tenure_of_other(&self, epoch: Epoch) -> Tenure {
+        Tenure { owner: self.other(), epoch, state: PoolState::Active }
+    }
+
+    fn asks(&mut self, ask: u8, lag: u64) {
+        let Some(stored) = self.stored.clone() else { return };
+        let epoch = Epoch::new(stored.record.epoch.number().saturating_sub(lag));
+        // The other pool knows what the witness holds or held, and claims only what was its own.
+        let ask = match ask {
+            0 if stored.record.owner == self.other() && lag == 0 => {
+                Ask::Promise { tenure: stored.record.tenure() }
+            }
+            0 => match self.machine.known() {
+                Some(known) if known.owner == self.other() => {
+                    Ask::Promise { tenure: self.tenure_of_other(known.epoch) }
+                }
+                _ => return,
+            },
+            1 if lag == 0 => Ask::Return { known: stored.record.tenure() },
+            1 => Ask::Return { known: self.tenure_of_other(epoch) },
+            _ => Ask::Observe { known: None },
+        };
+        if let Some(known) = self.machine.known()
+            && let Ask::Return { known: claimed } = &ask
+            && claimed.epoch == known.epoch
+            && claimed.owner != known.owner
+        {
+            return; // one epoch has one owner
+        }
+        let body = PromiseRequest { home: self.machine.parties().home.clone(), from: self.other(), ask };
+        self.answers_due += 1;
+        self.give(Input::PromiseAsked { call: CallId(1), body });
+    }
+
+    fn partner_answers(&mut self, n: usize, grants: bool, lag: Option<u64>) {
+        if self.at_partner.is_empty() {
+            return;
+        }
+        let (request, began, ask) = self.at_partner.remove(n % self.at_partner.len());
+        let tenure = match (&ask, lag) {
+            (Ask::Promise { tenure }, _) => Some(tenure.clone()),
+            (Ask::Observe { .. } | Ask::Return { .. }, Some(0)) => {
+                self.stored.as_ref().map(|stored| stored.record.tenure())
+            }
+            (Ask::Observe { .. } | Ask::Return { .. }, _) => None,
+        };
+        let verdict = match &ask {
+            Ask::Promise { tenure } if grants => Verdict::Granted { epoch: tenure.epoch },
+            Ask::Promise { .. } | Ask::Observe { .. } | Ask::Return { .. } => Verdict::Observed,
+        };
+        if let Some(tenure) = tenure.as_ref().filter(|tenure| tenure.owner == self.me()) {
+            let is_void = |given: Instant, epoch: Epoch| given < began && epoch < tenure.epoch;
+            self.promises.retain(|&(given, epoch)| !is_void(given, epoch));
+        }
+        self.give(Input::PartnerAnswered { request, answer: PromiseAnswer { known: tenure, verdict } });
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Wait(millis) => {
+                let end = self.now + Duration::from_millis(millis);
+                let mut turns = 0;
+                while let Some(due) = self.machine.poll_timeout().filter(|&due| due <= end) {
+                    self.now = self.now.max(due);
+                    self.machine.handle_timeout(self.now);
+                    self.drain();
+                    turns += 1;
+                    assert!(turns < 100, "the machine asks to be called again and again at {:?}", self.now);
+                }
+                self.now = end;
+                self.machine.handle_timeout(self.now);
+                self.drain();
+            }
+            Act::Witness(n, arrives) => self.witness(n, arrives),
+            Act::WitnessAgain(n) => {
+                if let Some(input) = self.given.iter().rev().nth(n).cloned() {
+                    self.give(input);
+                }
+            }
+            Act::WitnessFails(n) => {
+                if let Some((request, ..)) = self.at_witness.get(n) {
+                    let request = *request;
+                    self.give(Input::WitnessFailed { request });
+                }
+            }
+            Act::OtherOwns => {
+                if let Some(stored) = self.stored.clone().filter(|stored| stored.record.owner == self.me()) {
+                    let tenure = self.tenure_of_other(stored.record.epoch.next());
+                    self.store(OwnershipRecord::first_of(tenure));
+                }
+            }
+            Act::OtherBeats => match self.stored.clone() {
+                Some(StoredRecord { record, .. }) if record.owner == self.other() => {
+                    self.store(OwnershipRecord { beat: record.beat.next(), ..record });
+                }
+                Some(_) => {}
+                None => {
+                    let home = self.machine.parties().home.clone();
+                    let tenure = Tenure { owner: home, epoch: Epoch::ZERO, state: PoolState::Active };
+                    self.store(OwnershipRecord::first_of(tenure));
+                }
+            },
+            Act::Asks(ask, lag) => self.asks(ask, lag),
+            Act::PartnerAnswers(n, grants, lag) => self.partner_answers(n, grants, lag),
+            Act::Able(is_able) => self.give(Input::AbilityChanged { is_able }),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn leases_are_bounded_promises_kept_epochs_rise_and_every_question_is_answered(
+        is_home in any::<bool>(),
+        acts in acts(),
+    ) {
+        let mut bench = Bench::new(is_home);
+        for act in acts {
+            bench.act(act);
+        }
+    }
+
+    #[test]
+    fn a_machine_told_nothing_never_serves_and_never_spins(millis in 0_u64..600_000, is_home in any::<bool>()) {
+        let mut bench = Bench::new(is_home);
+        bench.now = bench.now + Duration::from_millis(millis);
+        bench.machine.handle_timeout(bench.now);
+        prop_assert_eq!(bench.machine.authority(bench.now), None);
+        prop_assert!(bench.machine.poll_timeout() > Some(bench.now));
+    }
+}
