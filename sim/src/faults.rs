@@ -184,8 +184,8 @@ fn worst(chance: &mut Chance, side: Side) -> Option<Drawn> {
     }
 }
 
-/// The request arrives, its answer does not; the other pool lives on the asker's word alone, or the asker on its
-/// old leases; perhaps the asker starts anew.
+/// The request arrives, its answer does not; the other pool lives on the asker's word alone, or the asker
+/// on its old leases; perhaps the asker starts anew.
 fn answer_lost(chance: &mut Chance, side: Side, settings: &Settings) -> Vec<(Duration, Fault)> {
     let (own, other) = (side.party(), side.other().party());
     let soon = Duration::from_micros(10);

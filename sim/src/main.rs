@@ -66,8 +66,6 @@ fn main() -> ExitCode {
             println!("seed {seed}: {violation:?}; repeat with --seed {seed} --trace");
         }
     }
-    println!(
-        "{count} seeds, {steps} steps, {takeovers} takeovers and {returns} returns tried, {failed} seeds failed"
-    );
+    println!("{count} seeds, {steps} steps, {takeovers} takeovers, {returns} returns; {failed} seeds failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -89,7 +89,8 @@ impl Process {
             self.authority.is_some_and(|authority| authority.holds_at(self.clock.read(moment)));
     }
 
-    /// Under which authority a phone would be answered at this moment, and until when if nothing else happens.
+    /// Under which authority a phone would be answered at this moment, and until when if nothing else
+    /// happens.
     pub(crate) fn answerable(&self, moment: Moment, asks_loop: bool) -> Option<(Authority, Moment)> {
         let authority = self.authority.filter(|_| moment >= self.paused_until)?;
         let is_allowed =

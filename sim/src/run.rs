@@ -14,7 +14,8 @@ use crate::{
 pub struct Variant {
     /// The mistake in the machine.
     pub planted: Planted,
-    /// The mistake in the driver: phones are answered while a flag is set that a loop refreshes every 500 ms.
+    /// The mistake in the driver: phones are answered while a flag is set that a loop refreshes every 500
+    /// ms.
     pub asks_loop: bool,
 }
 

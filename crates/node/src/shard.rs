@@ -134,6 +134,7 @@ impl Shard {
             for mail in self.mailer.take() {
                 self.mail(&turn, mail);
             }
+            self.drain(&turn, &Origin::Phone);
             self.timeouts(&turn);
             self.submit();
             self.sockets.flush();

@@ -141,7 +141,8 @@ pub enum Event {
         /// The epoch the home pool would have got.
         epoch: Epoch,
     },
-    /// The witness holds a record whose owner is not of this pair; it is ignored until an operator corrects it.
+    /// The witness holds a record whose owner is not of this pair; it is ignored until an operator corrects
+    /// it.
     OwnerImpossible(Tenure),
     /// The witness holds an older record than this pool knows, or none: it was restored or emptied.
     WitnessBehind {

@@ -1,9 +1,9 @@
 //! Ownership of a home pool: leases, takeover and return, as machines.
 //!
-//! For each home pool of a pair, both pools run one [`Ownership`]. Together with the witness (the control store)
-//! they keep one promise: never two pools able to answer the home pool's users at one instant, whatever the
-//! network, the clocks' rates (within 1 %) and the processes do. `docs/protocols/ownership.md` has the rule, the
-//! proof and the message formats; the crate `sim` tries to break it.
+//! For each home pool of a pair, both pools run one [`Ownership`]. Together with the witness (the control
+//! store) they keep one promise: never two pools able to answer the home pool's users at one instant,
+//! whatever the network, the clocks' rates (within 1 %) and the processes do. `docs/protocols/ownership.md`
+//! has the rule, the proof and the message formats; the crate `sim` tries to break it.
 //!
 //! [`decide_register`] says what a pool does with a REGISTER, given what it knows.
 

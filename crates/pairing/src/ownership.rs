@@ -22,6 +22,8 @@
 
 mod bound;
 mod partner;
+#[cfg(test)]
+mod properties;
 mod requests;
 mod state;
 #[cfg(test)]
@@ -274,8 +276,8 @@ impl Ownership {
         State::TakingOver(Attempt { watch, request, began: now })
     }
 
-    /// The request may still reach the witness. Promises are given again: should it succeed, this pool learns
-    /// of its ownership later and is bound by them.
+    /// The request may still reach the witness. Promises are given again: should it succeed, this pool
+    /// learns of its ownership later and is bound by them.
     fn abandon_takeover(&mut self, attempt: Attempt) -> State {
         let mut watch = attempt.watch;
         watch.doubt();
@@ -312,8 +314,8 @@ impl Ownership {
         State::Leaving(Departure { tenancy, since: now })
     }
 
-    /// The request may still reach the witness. A compare-and-set of this pool that succeeds from here on makes
-    /// that impossible; a promise from here on binds the home pool even if it happens.
+    /// The request may still reach the witness. A compare-and-set of this pool that succeeds from here on
+    /// makes that impossible; a promise from here on binds the home pool even if it happens.
     fn abandon_return(&mut self, now: Instant, departure: Departure) -> State {
         let mut tenancy = departure.tenancy;
         tenancy.valid_from = now;

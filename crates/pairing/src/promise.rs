@@ -22,8 +22,8 @@ pub struct PromiseRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// The asker owns the home pool under this tenure and wants the promise that the other does not serve under
-    /// a higher epoch before the lease has run out.
+    /// The asker owns the home pool under this tenure and wants the promise that the other does not serve
+    /// under a higher epoch before the lease has run out.
     Promise {
         /// The asker's tenure.
         tenure: Tenure,
@@ -80,7 +80,8 @@ pub enum Verdict {
 pub enum Refusal {
     /// The asker's epoch is over; `known` names the tenure that followed.
     StaleEpoch,
-    /// The asker was silent for so long that the other is taking over; its request to the witness is under way.
+    /// The asker was silent for so long that the other is taking over; its request to the witness is under
+    /// way.
     TakingOver,
 }
 

@@ -42,7 +42,8 @@ pub struct Settings {
     pub takeover_after: Duration,
     /// How long the home pool has to be back and stable before its users are returned. Default 120 s.
     pub hold: Duration,
-    /// Allowance for the time between testing an authority and the answer leaving the machine. Default 200 ms.
+    /// Allowance for the time between testing an authority and the answer leaving the machine. Default 200
+    /// ms.
     pub margin: Duration,
     /// Whether a silent owner is replaced without a command. Default true.
     pub is_automatic: bool,

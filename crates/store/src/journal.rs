@@ -310,6 +310,21 @@ mod tests {
     }
 
     #[test]
+    fn a_page_is_encoded_as_documented() {
+        let mut content = vec![0, 2];
+        content.extend(b"\x04east\x04\x01");
+        content.extend([1, 5, 8, 2, 77]);
+        content.extend(b"\x15sip:alice@example.com");
+        content.extend([0x80, 0x94, 0xeb, 0xdc, 0x03]); // 1,000,000,000 as a varint
+        content.extend([1].iter().chain(&[1; 16]).chain(&[2; 32]));
+        content.extend([1, 1, 0, 1]);
+        let checksum =
+            Sha256::new().chain_update(b"tandem journal page 1\n").chain_update(&content).finalize();
+
+        assert_eq!(page().encode(), [content.as_slice(), checksum.as_slice()].concat());
+    }
+
+    #[test]
     fn a_page_with_a_gap_or_a_secret_in_a_directory_is_refused() {
         let page = page();
         let mut late = page.entries().to_vec();

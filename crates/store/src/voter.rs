@@ -17,6 +17,8 @@ mod queue;
 mod recovery;
 mod snapshot;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{

@@ -118,7 +118,8 @@ impl Transactions {
             .then(|| self.clients.find(&self.key, |client| client.method == Method::Invite))
             .flatten();
         let full = TransactionError::Full { max: self.settings.client_max };
-        if self.clients.len() >= self.settings.client_max && cancelled.is_none() {
+        let is_full = self.clients.len() >= self.settings.client_max;
+        if is_full && cancelled.is_none() && !self.make_room_for_client() {
             return Err(full);
         }
         let state = State::start(now, method, to.protocol.is_reliable(), &self.settings);
@@ -145,8 +146,12 @@ impl Transactions {
         let status = response.view().status();
         let is_reliable = client.to.protocol.is_reliable();
         let action = client.state.response(now, status, is_reliable, &self.settings);
+        let waits_only = client.method != Method::Invite && status >= 200 && !is_reliable;
         self.perform(id, action, Some((response, from)));
         self.settle_client(id);
+        if waits_only && action == ClientAction::Deliver {
+            self.client_answered(id);
+        }
     }
 
     pub(crate) fn client_timeout(&mut self, now: Instant, id: Id) {

@@ -10,6 +10,7 @@
 //! `received` and `rport`, and answers statelessly when a call fails with [`TransactionError::Full`]; the
 //! TU sends the ACK for a 2xx and, as a UAS, repeats the 2xx until that ACK comes.
 
+mod answered;
 mod client;
 mod client_invite;
 mod client_non_invite;

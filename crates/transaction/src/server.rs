@@ -142,7 +142,8 @@ impl Transactions {
             is_cancel && self.servers.find(&self.key, |server| server.method != Method::Cancel).is_some();
         let full = TransactionError::Full { max: self.settings.server_max };
         // A CANCEL lightens the load: it may exceed the bound, once for each INVITE.
-        if self.servers.len() >= self.settings.server_max && invite.is_none() {
+        let is_full = self.servers.len() >= self.settings.server_max;
+        if is_full && invite.is_none() && !self.make_room_for_server() {
             self.counters.refused += 1;
             return Err(full);
         }
@@ -229,8 +230,12 @@ impl Transactions {
         if status >= 200 {
             server.request = None;
         }
+        let waits_only = server.method != Method::Invite && status >= 200 && !is_reliable;
         self.outputs.push_back(Output::Transmit { to: server.to, bytes: response, client: None });
         self.settle_server(id);
+        if waits_only {
+            self.server_answered(id);
+        }
         Ok(())
     }
 

@@ -6,17 +6,29 @@ use bytes::Bytes;
 use model::{ClientTransaction, Instant, Peer, ServerTransaction};
 use sip::OwnedMessage;
 
-use crate::{Counters, Output, Settings, TransactionError, client::Client, server::Server, table::Table};
+use crate::{
+    Counters, Output, Settings, TransactionError,
+    answered::Answered,
+    client::Client,
+    server::Server,
+    table::{Id, Table},
+};
 
 /// The client and server transactions of one shard. Drain [`Self::poll_output`] after each input.
 ///
 /// Every transaction ends: a non-INVITE one at most 2 * 64 * T1 after its request, an INVITE one without
 /// messages at most `Settings::proceeding_max` after the last of them, then the timer of its last state.
+///
+/// A table that is full lets its oldest answered non-INVITE transaction go early: a late retransmission of that request
+/// is then taken for a new one, which costs less than refusing everybody until Timer J or K.
 #[derive(Debug)]
 pub struct Transactions {
     pub(crate) settings: Settings,
     pub(crate) clients: Table<Client>,
     pub(crate) servers: Table<Server>,
+    /// Non-INVITE transactions that only absorb retransmissions, oldest first: they make room when a table is full.
+    pub(crate) answered_clients: Answered,
+    pub(crate) answered_servers: Answered,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) counters: Counters,
     /// Room for the key of the message at hand.
@@ -38,6 +50,8 @@ impl Transactions {
             clients: Table::new(settings.seed),
             servers: Table::new(settings.seed),
             settings,
+            answered_clients: Answered::default(),
+            answered_servers: Answered::default(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
             key: Vec::new(),
@@ -136,5 +150,31 @@ impl Transactions {
     /// Client transactions alive.
     pub fn client_count(&self) -> usize {
         self.clients.len()
+    }
+
+    /// Lets the oldest answered non-INVITE server transaction go; `false` when there is none.
+    pub(crate) fn make_room_for_server(&mut self) -> bool {
+        let Some(id) = self.answered_servers.pop(|id| self.servers.get(id).is_some()) else { return false };
+        self.servers.remove(id);
+        self.counters.ended_early += 1;
+        self.outputs.push_back(Output::ServerFinished { server: ServerTransaction(id.0) });
+        true
+    }
+
+    /// Lets the oldest answered non-INVITE client transaction go; `false` when there is none.
+    pub(crate) fn make_room_for_client(&mut self) -> bool {
+        let Some(id) = self.answered_clients.pop(|id| self.clients.get(id).is_some()) else { return false };
+        self.counters.ended_early += 1;
+        self.clients.remove(id).is_some()
+    }
+
+    /// Remembers that a server transaction only absorbs retransmissions from now on.
+    pub(crate) fn server_answered(&mut self, id: Id) {
+        self.answered_servers.push(id, |id| self.servers.get(id).is_some());
+    }
+
+    /// Remembers that a client transaction only absorbs retransmissions from now on.
+    pub(crate) fn client_answered(&mut self, id: Id) {
+        self.answered_clients.push(id, |id| self.clients.get(id).is_some());
     }
 }

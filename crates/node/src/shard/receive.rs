@@ -64,6 +64,9 @@ impl Shard {
             if let Err(error) = message.check_mandatory() {
                 return self.bad_header(peer, message, &error);
             }
+            if self.answer_options_at_once(peer, message) {
+                return;
+            }
             match marked(message, &peer) {
                 Ok(message) => self.give(turn, peer, message, origin),
                 Err(error) => self.malformed(peer, message, error),

@@ -6,14 +6,21 @@ use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, ServerTransaction};
 use proxy::{Preprocessed, Reject, Target, preprocess, validate};
 use registrar::authentication::Rejection;
-use sip::{Message, Method, OwnedMessage, Scheme, Uri};
+use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri};
 
 use super::{Origin, Shard, Turn};
 use crate::flow_token::TokenFlow;
 
-/// Methods that are understood, for Allow.
-const ALLOW: &[u8] =
-    b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, UPDATE, PRACK, SUBSCRIBE, NOTIFY, REFER, PUBLISH";
+/// What an OPTIONS learns of this server.
+const OPTIONS_HEADERS: [(&str, &[u8]); 4] = [
+    (
+        "Allow",
+        b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, UPDATE, PRACK, SUBSCRIBE, NOTIFY, REFER, PUBLISH",
+    ),
+    ("Accept", b"*/*"),
+    ("Accept-Encoding", b"identity"),
+    ("Supported", b"path, outbound"),
+];
 
 impl Shard {
     /// A new server transaction for any method but ACK and CANCEL.
@@ -61,15 +68,27 @@ impl Shard {
             && Uri::parse(&found.request_uri).is_ok_and(|uri| uri.user.is_none() && self.legs.is_own(&uri))
     }
 
+    /// Answers an OPTIONS that asks this server about itself, without a transaction: an answer that every copy of the
+    /// request gets again needs none (RFC 3261 section 8.2.7). `false` when it is for somebody else.
+    pub(super) fn answer_options_at_once(&mut self, peer: Peer, request: Message<'_>) -> bool {
+        let is_candidate = request.method() == Method::Options
+            && !request.has(HeaderId::Route)
+            && !request.has(HeaderId::Require)
+            && !request.has(HeaderId::ProxyRequire);
+        let names_us = || {
+            let uri = Uri::parse(request.request_uri());
+            uri.is_ok_and(|uri| uri.user.is_none() && self.legs.is_own(&uri))
+        };
+        if !(is_candidate && names_us()) {
+            return false;
+        }
+        self.send_statelessly(&peer, request, 200, &OPTIONS_HEADERS);
+        true
+    }
+
     /// RFC 3261 section 11.2.
     fn answer_options(&mut self, server: ServerTransaction, request: Message<'_>) {
-        let headers: [(&str, &[u8]); 4] = [
-            ("Allow", ALLOW),
-            ("Accept", b"*/*"),
-            ("Accept-Encoding", b"identity"),
-            ("Supported", b"path, outbound"),
-        ];
-        self.answer(server, request, 200, &headers);
+        self.answer(server, request, 200, &OPTIONS_HEADERS);
     }
 
     /// Lets a request in: from our own servers, inside a dialog that we are on the path of, or from a user of ours who

@@ -1,8 +1,11 @@
 //! Responses of our own.
 
+use std::hash::Hasher;
+
 use bytes::Bytes;
 use model::{Peer, Protocol, ServerTransaction};
 use proxy::{Reject, reject_response};
+use siphasher::sip::SipHasher13;
 use sip::{Message, Method, ResponseBuilder, reason_phrase};
 use tracing::debug;
 
@@ -50,16 +53,38 @@ impl Shard {
         if request.method() == Method::Ack || !can_be_answered(request) {
             return;
         }
-        let tag = self.tag();
+        let headers: &[(&str, &[u8])] = if status == 503 { &[("Retry-After", b"5")] } else { &[] };
+        self.send_statelessly(peer, request, status, headers);
+    }
+
+    /// As a stateless UAS: the same To tag for each copy of the request (RFC 3261 section 8.2.7).
+    pub(super) fn send_statelessly(
+        &mut self,
+        peer: &Peer,
+        request: Message<'_>,
+        status: u16,
+        headers: &[(&str, &[u8])],
+    ) {
+        let tag = self.stateless_tag(request);
         self.out.clear();
         let mut builder =
             ResponseBuilder::new(request, status, reason_phrase(status).as_bytes()).to_tag(tag.as_bytes());
-        if status == 503 {
-            builder = builder.header("Retry-After", b"5");
+        for (name, value) in headers {
+            builder = builder.header(name, value);
         }
         builder.write_to(&mut self.out);
         let to = response_peer(peer, request);
         let _lost_like_a_datagram = self.sockets.send(&to, &self.out);
+    }
+
+    /// A tag that every copy of a request gets again.
+    fn stateless_tag(&self, request: Message<'_>) -> String {
+        let mut hasher = SipHasher13::new_with_keys(self.shared.loop_key, self.shared.boot);
+        hasher.write(request.top_via().ok().and_then(|via| via.branch()).unwrap_or_default());
+        hasher.write(request.header(sip::HeaderId::From).unwrap_or_default());
+        hasher.write(request.header(sip::HeaderId::CallId).unwrap_or_default());
+        hasher.write(request.header(sip::HeaderId::CSeq).unwrap_or_default());
+        format!("{:016x}", hasher.finish())
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use model::Instant;
 
-/// A promise given at an instant forbids serving under any higher epoch for [`crate::Settings::wait`] after it.
+/// A promise given at an instant forbids serving under any higher epoch for [`crate::Settings::wait`] after
+/// it.
 ///
 /// A process that just started may have given one an instant before: it is bound from its start.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +30,8 @@ impl Bound {
         self.until = self.until.max(now + wait);
     }
 
-    /// The other pool answered a request of `began` that it serves under no lower epoch any more: promises given
-    /// before that request are void.
+    /// The other pool answered a request of `began` that it serves under no lower epoch any more: promises
+    /// given before that request are void.
     pub(super) fn release(&mut self, now: Instant, began: Instant, margin: Duration) {
         if self.given_at.is_none_or(|given_at| given_at < began) {
             self.until = self.until.min(now + margin);

@@ -104,7 +104,9 @@ impl Log {
             // Compressing costs more processor time than the disk it saves is worth.
             batch_compression_threshold: ReadableSize(0),
             target_file_size: ReadableSize::mb(policy.file_mib.max(1)),
-            purge_threshold: ReadableSize::mb(policy.log_mib_max.max(2 * policy.file_mib.max(1))),
+            purge_threshold: ReadableSize::mb(
+                policy.log_mib_max.max(policy.file_mib.max(1).saturating_mul(2)),
+            ),
             // A recycled file ends in old content, where damage cannot be told from a write that was cut off.
             enable_log_recycle: false,
             ..Config::default()
@@ -301,4 +303,71 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text =
         panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     format!("the log stopped: {}", text.unwrap_or("no reason given"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use model::WallTime;
+    use raft_engine::{get_perf_context, take_perf_context};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::conformance::register;
+
+    fn region() -> Region {
+        Region { home_number: 1, group: RoutingGroup::all().next().unwrap() }
+    }
+
+    fn write(log: &Log, index: u64, commands: &[Command]) {
+        let (mut batch, mut entry) = (Batch::default(), Vec::new());
+        begin_entry(&mut entry, index);
+        commands.iter().for_each(|command| push_command(&mut entry, command).unwrap());
+        batch.add(region(), &mut entry).unwrap();
+        log.write(&mut batch).unwrap();
+    }
+
+    fn commands(number: u64) -> Vec<Command> {
+        let home = PoolName::new("east").unwrap();
+        (0..3).map(|part| register(&home, number * 3 + part, 1, WallTime::from_secs(1))).collect()
+    }
+
+    #[test]
+    fn a_write_is_synced_before_it_returns() {
+        let place = TempDir::new().unwrap();
+        let log = Log::open(&place.path().join("log"), LogPolicy::default()).unwrap();
+
+        take_perf_context();
+        write(&log, 1, &commands(1));
+
+        assert!(get_perf_context().log_sync_duration > Duration::ZERO);
+    }
+
+    #[test]
+    fn commands_are_read_back_in_order_after_the_snapshot() {
+        let place = TempDir::new().unwrap();
+        let directory = place.path().join("log");
+        let log = Log::open(&directory, LogPolicy::default()).unwrap();
+        (1..=200).for_each(|index| write(&log, index, &commands(index)));
+        drop(log);
+        let log = Log::open(&directory, LogPolicy::default()).unwrap();
+        let read = |after| {
+            let mut found = Vec::new();
+            let last = log.read(region(), after, &mut |command| found.push(command.clone()));
+            (last, found)
+        };
+
+        let expected: Vec<_> = (151..=200).flat_map(commands).collect();
+        let (last, found) = read(150);
+        log.compact(region(), 150);
+        let (same_last, same) = read(150);
+        let (gap, _) = read(149);
+
+        assert_eq!((last.unwrap(), found), (200, expected.clone()));
+        assert_eq!((same_last.unwrap(), same), (200, expected));
+        assert!(matches!(gap, Err(StoreError::Corrupt { .. })), "an entry that is needed was dropped");
+        assert_eq!(read(200).0.unwrap(), 200);
+        assert_eq!(read(300).0.unwrap(), 300, "a snapshot may be newer than all entries");
+    }
 }

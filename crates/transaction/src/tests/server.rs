@@ -263,6 +263,22 @@ fn a_full_table_refuses_requests_but_takes_the_cancel_of_an_invite() {
 }
 
 #[test]
+fn a_full_table_lets_the_oldest_answered_request_go_and_no_other() {
+    let mut bench = Bench::with(Settings { server_max: 3, ..Settings::default() });
+    bench.open(&request("INVITE", "i1"), udp());
+    let first = bench.open(&request("REGISTER", "r1"), udp());
+    let second = bench.open(&request("REGISTER", "r2"), udp());
+    bench.respond(second, 200).unwrap();
+    bench.respond(first, 200).unwrap();
+
+    assert_eq!(bench.receive(&request("REGISTER", "r3"), udp()), ["finished", "request REGISTER"]);
+    assert_eq!(bench.receive(&request("REGISTER", "r1"), udp()), ["send 200"]);
+    assert_eq!(bench.receive(&request("REGISTER", "r4"), udp()), ["finished", "request REGISTER"]);
+    assert!(bench.transactions.receive(bench.now, message(&request("REGISTER", "r5")), udp()).is_err());
+    assert_eq!(bench.transactions.counters().ended_early, 2);
+}
+
+#[test]
 fn a_request_without_a_readable_via_is_an_error() {
     let mut bench = Bench::new();
     let result = bench.transactions.receive(bench.now, message(&request_with_via("BYE", "nonsense")), udp());

@@ -1,13 +1,16 @@
-//! What holds for one ownership machine whatever it is told, in whatever order, as long as the witness is truthful.
+//! What holds for one ownership machine whatever it is told, in whatever order, as long as the witness is
+//! truthful.
 
 use std::time::Duration;
 
 use model::{Epoch, Instant, Machine, PoolName};
-use pairing::{
-    Ask, Authority, CallId, Input, Output, Ownership, OwnershipRecord, Parties, PoolState, PromiseAnswer,
-    PromiseRequest, RecordVersion, RequestId, Settings, StoredRecord, Tenure, Verdict,
+use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
+
+use crate::{
+    Ask, Authority, CallId, Event, Input, Output, Ownership, OwnershipRecord, Parties, PoolState,
+    PromiseAnswer, PromiseRequest, RecordVersion, RequestId, Settings, Standing, StoredRecord, Tenure,
+    Verdict,
 };
-use proptest::prelude::*;
 
 /// One thing that happens to the machine under test.
 #[derive(Clone, Debug)]
@@ -26,21 +29,34 @@ enum Act {
     Able(bool),
 }
 
+/// How many epochs behind somebody is.
+fn lag() -> impl Strategy<Value = u64> {
+    prop_oneof![3 => Just(0), 1 => 0_u64..3]
+}
+
+/// The epoch that is stored at the start and whether this machine's pool owns it.
+fn first() -> impl Strategy<Value = Option<(u64, bool)>> {
+    proptest::option::of((0_u64..3, any::<bool>()))
+}
+
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
-        6 => (0_u64..3_000).prop_map(Act::Wait),
-        6 => (0_usize..4, any::<bool>()).prop_map(|(n, arrives)| Act::Witness(n, arrives)),
+        6 => (0_u64..600).prop_map(Act::Wait),
+        9 => (0_usize..4, proptest::bool::weighted(0.85)).prop_map(|(n, arrives)| Act::Witness(n, arrives)),
         1 => (0_usize..8).prop_map(Act::WitnessAgain),
         1 => (0_usize..4).prop_map(Act::WitnessFails),
         1 => Just(Act::OtherOwns),
         2 => Just(Act::OtherBeats),
-        3 => (0_u8..3, 0_u64..3).prop_map(|(ask, lag)| Act::Asks(ask, lag)),
-        3 => (0_usize..4, any::<bool>(), proptest::option::of(0_u64..3))
+        5 => (0_u8..3, lag()).prop_map(|(ask, lag)| Act::Asks(ask, lag)),
+        5 => (0_usize..4, proptest::bool::weighted(0.8), proptest::option::of(0_u64..3))
             .prop_map(|(n, grants, lag)| Act::PartnerAnswers(n, grants, lag)),
-        1 => any::<bool>().prop_map(Act::Able),
+        1 => proptest::bool::weighted(0.85).prop_map(Act::Able),
     ];
-    proptest::collection::vec(act, 1..120)
+    proptest::collection::vec(act, 1..300)
 }
+
+/// A request on its way to the witness: when it began and, for a change, which.
+type Question = (RequestId, Instant, Option<(Option<RecordVersion>, OwnershipRecord)>);
 
 struct Bench {
     machine: Ownership,
@@ -48,21 +64,32 @@ struct Bench {
     now: Instant,
     stored: Option<StoredRecord>,
     version: u64,
-    at_witness: Vec<(RequestId, Instant, Option<(Option<RecordVersion>, OwnershipRecord)>)>,
+    at_witness: Vec<Question>,
     at_partner: Vec<(RequestId, Instant, Ask)>,
-    given: Vec<Input>,
+    given: Vec<(Input, Instant)>,
     /// Promises given to the other pool: when, for which epoch; the last word of the other pool clears them.
     promises: Vec<(Instant, Epoch)>,
     in_force: Option<Authority>,
     highest: Epoch,
+    /// Nothing was heard of the other pool yet that frees this one of promises of an earlier process.
+    is_bound_by_start: bool,
+    /// When the latest request began that was answered with a lease.
+    lease_began: Option<Instant>,
+    takeovers: u32,
+    returns: u32,
     answers_due: usize,
 }
 
 impl Bench {
-    fn new(is_home: bool) -> Self {
+    fn new(is_home: bool, first: Option<(u64, bool)>) -> Self {
         let (east, west) = (PoolName::new("east").unwrap(), PoolName::new("west").unwrap());
         let parties = if is_home { Parties::at_home(east, west) } else { Parties::at_partner(east, west) };
-        let settings = Settings { hold: Duration::from_secs(4), ..Settings::default() };
+        let settings = Settings {
+            ttl: Duration::from_secs(2),
+            takeover_after: Duration::ZERO,
+            hold: Duration::from_secs(1),
+            ..Settings::default()
+        };
         let mut bench = Self {
             machine: Ownership::paired(parties, settings, Instant::START, None),
             settings,
@@ -75,8 +102,17 @@ impl Bench {
             promises: Vec::new(),
             in_force: None,
             highest: Epoch::ZERO,
+            is_bound_by_start: true,
+            lease_began: None,
+            takeovers: 0,
+            returns: 0,
             answers_due: 0,
         };
+        if let Some((epoch, is_mine)) = first {
+            let owner = if is_mine { bench.me() } else { bench.other() };
+            let state = if is_mine && !is_home { PoolState::TakenOver } else { PoolState::Active };
+            bench.store(OwnershipRecord::first_of(Tenure { owner, epoch: Epoch::new(epoch), state }));
+        }
         bench.machine.handle_timeout(bench.now);
         bench.drain();
         bench
@@ -106,6 +142,11 @@ impl Bench {
             match output {
                 Output::Read { request } => self.at_witness.push((request, self.now, None)),
                 Output::CompareAndSet { request, expected, record } => {
+                    let is_gift = record.owner != self.me();
+                    assert!(
+                        !is_gift || self.in_force.is_none(),
+                        "a pool stops before it gives its users away"
+                    );
                     self.at_witness.push((request, self.now, Some((expected, record))));
                 }
                 Output::AskPartner { request, body } => self.at_partner.push((request, self.now, body.ask)),
@@ -118,6 +159,8 @@ impl Bench {
                 }
                 Output::Authority(authority) => self.put_in_force(authority),
                 Output::Remember(tenure) => assert!(tenure.epoch >= self.highest),
+                Output::Event(Event::TakeoverBegan { .. }) => self.takeovers += 1,
+                Output::Event(Event::ReturnBegan { .. }) => self.returns += 1,
                 Output::Event(_) => {}
             }
         }
@@ -129,14 +172,17 @@ impl Bench {
             self.machine.authority(self.now),
             self.in_force.filter(|authority| authority.holds_at(self.now))
         );
-        let standing = matches!(self.machine.standing(self.now), pairing::Standing::Serving(_));
+        let standing = matches!(self.machine.standing(self.now), Standing::Serving(_));
         assert_eq!(standing, self.machine.authority(self.now).is_some());
     }
 
     fn put_in_force(&mut self, authority: Option<Authority>) {
         self.in_force = authority;
         let Some(authority) = authority else { return };
-        assert!(authority.until <= self.now + self.settings.ttl, "no lease is longer than a TTL");
+        let lease = self.lease_began.map(|began| began + self.settings.ttl);
+        assert!(Some(authority.until) <= lease, "a lease counts from the beginning of its request");
+        let is_free = !self.is_bound_by_start || self.now >= Instant::START + self.settings.wait();
+        assert!(is_free || authority.epoch == Epoch::ZERO, "a process is bound from its start");
         assert!(authority.epoch >= self.highest, "epochs never go back");
         self.highest = authority.epoch;
         for &(given, epoch) in &self.promises {
@@ -153,7 +199,7 @@ impl Bench {
         if self.at_witness.is_empty() {
             return;
         }
-        let (request, _, change) = self.at_witness.remove(n % self.at_witness.len());
+        let (request, began, change) = self.at_witness.remove(n % self.at_witness.len());
         let input = match change {
             None => Input::RecordRead { request, found: self.stored.clone() },
             Some((expected, record)) if expected == self.stored.as_ref().map(|stored| stored.version) => {
@@ -161,10 +207,19 @@ impl Bench {
             }
             Some(_) => Input::SwapRefused { request, found: self.stored.clone() },
         };
-        self.given.push(input.clone());
+        self.given.push((input, began));
         if arrives {
-            self.give(input);
+            self.deliver(0);
         }
+    }
+
+    /// The n-th latest answer of the witness arrives.
+    fn deliver(&mut self, n: usize) {
+        let Some((input, began)) = self.given.iter().rev().nth(n).cloned() else { return };
+        if matches!(input, Input::Swapped { .. }) {
+            self.lease_began = self.lease_began.max(Some(began));
+        }
+        self.give(input);
     }
 
     fn tenure_of_other(&self, epoch: Epoch) -> Tenure {
@@ -220,6 +275,10 @@ impl Bench {
         if let Some(tenure) = tenure.as_ref().filter(|tenure| tenure.owner == self.me()) {
             let is_void = |given: Instant, epoch: Epoch| given < began && epoch < tenure.epoch;
             self.promises.retain(|&(given, epoch)| !is_void(given, epoch));
+            self.is_bound_by_start = false;
+        }
+        if matches!(verdict, Verdict::Granted { .. }) {
+            self.lease_began = self.lease_began.max(Some(began));
         }
         self.give(Input::PartnerAnswered { request, answer: PromiseAnswer { known: tenure, verdict } });
     }
@@ -241,11 +300,7 @@ impl Bench {
                 self.drain();
             }
             Act::Witness(n, arrives) => self.witness(n, arrives),
-            Act::WitnessAgain(n) => {
-                if let Some(input) = self.given.iter().rev().nth(n).cloned() {
-                    self.give(input);
-                }
-            }
+            Act::WitnessAgain(n) => self.deliver(n),
             Act::WitnessFails(n) => {
                 if let Some((request, ..)) = self.at_witness.get(n) {
                     let request = *request;
@@ -282,20 +337,42 @@ proptest! {
     #[test]
     fn leases_are_bounded_promises_kept_epochs_rise_and_every_question_is_answered(
         is_home in any::<bool>(),
+        first in first(),
         acts in acts(),
     ) {
-        let mut bench = Bench::new(is_home);
+        let mut bench = Bench::new(is_home, first);
         for act in acts {
             bench.act(act);
         }
     }
 
     #[test]
-    fn a_machine_told_nothing_never_serves_and_never_spins(millis in 0_u64..600_000, is_home in any::<bool>()) {
-        let mut bench = Bench::new(is_home);
+    fn a_machine_told_nothing_never_serves_and_never_spins(
+        millis in 0_u64..600_000,
+        is_home in any::<bool>(),
+    ) {
+        let mut bench = Bench::new(is_home, None);
         bench.now = bench.now + Duration::from_millis(millis);
         bench.machine.handle_timeout(bench.now);
         prop_assert_eq!(bench.machine.authority(bench.now), None);
         prop_assert!(bench.machine.poll_timeout() > Some(bench.now));
     }
+}
+
+#[test]
+fn the_histories_drawn_here_reach_leases_takeovers_and_returns() {
+    let mut runner = TestRunner::deterministic();
+    let (mut leases, mut takeovers, mut returns) = (0, 0, 0);
+    for _ in 0..1_000 {
+        let (is_home, first, acts) =
+            (any::<bool>(), first(), acts()).new_tree(&mut runner).unwrap().current();
+        let mut bench = Bench::new(is_home, first);
+        for act in acts {
+            bench.act(act);
+        }
+        leases += u32::from(bench.lease_began.is_some());
+        takeovers += bench.takeovers;
+        returns += bench.returns;
+    }
+    assert!(leases > 300 && takeovers > 100 && returns > 10, "{leases} {takeovers} {returns}");
 }

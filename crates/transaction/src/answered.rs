@@ -1,0 +1,29 @@
+//! Answered transactions in the order in which they were answered.
+
+use std::collections::VecDeque;
+
+use crate::table::Id;
+
+/// A queue of transactions that end after the same time, so that those that have ended are at its front.
+#[derive(Debug, Default)]
+pub(crate) struct Answered(VecDeque<Id>);
+
+impl Answered {
+    /// Adds the newest, and forgets those at the front that have ended by themselves.
+    pub(crate) fn push(&mut self, id: Id, is_live: impl Fn(Id) -> bool) {
+        while self.0.front().is_some_and(|&id| !is_live(id)) {
+            self.0.pop_front();
+        }
+        self.0.push_back(id);
+    }
+
+    /// Takes the oldest that has not ended.
+    pub(crate) fn pop(&mut self, is_live: impl Fn(Id) -> bool) -> Option<Id> {
+        loop {
+            let id = self.0.pop_front()?;
+            if is_live(id) {
+                return Some(id);
+            }
+        }
+    }
+}
