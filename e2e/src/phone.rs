@@ -274,8 +274,8 @@ impl Phone {
         };
         line.ask("REGISTER", uri, limit, |_| {
             let mut state = line.state();
-            state.register_cseq = registration.cseq.unwrap_or(state.register_cseq + 1);
-            build(state.register_cseq)
+            state.register_cseq += 1;
+            build(registration.cseq.unwrap_or(state.register_cseq))
         })
     }
 
@@ -297,7 +297,8 @@ impl Phone {
     ///
     /// Errors: no final response in time.
     pub fn call(&self, to: &str) -> Result<Result<Call, Answer>> {
-        let (call_id, answer) = self.line.invite(to, ANSWER_WITHIN)?;
+        let call_id = fresh();
+        let answer = self.line.invite(to, &call_id, ANSWER_WITHIN)?;
         if !(200..300).contains(&answer.status) {
             return Ok(Err(answer));
         }
@@ -310,14 +311,15 @@ impl Phone {
     pub fn call_and_cancel(&self, to: &str) -> Result<(Answer, Answer)> {
         let line = Arc::clone(&self.line);
         let uri = format!("sip:{to}@example.com");
+        let call_id = fresh();
         let caller = std::thread::spawn({
-            let (line, to) = (Arc::clone(&line), to.to_owned());
-            move || line.invite(&to, ANSWER_WITHIN)
+            let (line, to, call_id) = (Arc::clone(&line), to.to_owned(), call_id.clone());
+            move || line.invite(&to, &call_id, ANSWER_WITHIN)
         });
         let (invite, _) = crate::wait_for("ringing", ANSWER_WITHIN, || {
             let state = line.state();
             let ringing = state.responses.values().flatten().find(|(_, response)| {
-                response.status() == Some(180) && response.cseq().is_some_and(|(_, method)| method == "INVITE")
+                response.status() == Some(180) && response.header("Call-ID") == Some(&call_id)
             });
             Ok(ringing.map(|(_, response)| response.clone()))
         })?;
@@ -330,7 +332,7 @@ impl Phone {
             .with("Call-ID", invite.header("Call-ID").context("Call-ID")?)
             .with("CSeq", format!("{number} CANCEL"));
         let cancelled = line.exchange(&cancel, ANSWER_WITHIN)?;
-        let (_, answer) = caller.join().map_err(|_| anyhow!("the calling thread failed"))??;
+        let answer = caller.join().map_err(|_| anyhow!("the calling thread failed"))??;
         Ok((cancelled, answer))
     }
 
@@ -422,12 +424,12 @@ impl Line {
             .with("CSeq", format!("{attempt} {method}"))
     }
 
-    fn invite(&self, to: &str, limit: Duration) -> Result<(String, Answer)> {
+    fn invite(&self, to: &str, call_id: &str, limit: Duration) -> Result<Answer> {
         let uri = format!("sip:{to}@example.com");
-        let (call_id, tag) = (fresh(), fresh());
+        let tag = fresh();
         let answer = self.ask("INVITE", &uri, limit, |attempt| {
             let mut request = self
-                .outside("INVITE", &uri, &call_id, &tag, attempt)
+                .outside("INVITE", &uri, call_id, &tag, attempt)
                 .with("Contact", format!("<{}>", self.contact()))
                 .with("Content-Type", "application/sdp");
             request.body = SDP.as_bytes().to_vec();
@@ -447,11 +449,11 @@ impl Line {
                 is_ended: false,
                 invite: None,
             };
-            let ack = self.inside(&dialog, &call_id, "ACK", cseq);
+            let ack = self.inside(&dialog, call_id, "ACK", cseq);
             self.send_inside(&dialog, &ack)?;
-            self.state().dialogs.insert(call_id.clone(), dialog);
+            self.state().dialogs.insert(call_id.to_owned(), dialog);
         }
-        Ok((call_id, answer))
+        Ok(answer)
     }
 
     fn bye(&self, call_id: &str) -> Result<Answer> {

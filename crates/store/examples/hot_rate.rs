@@ -54,8 +54,9 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Submits one command after the other, so many at a time, as a shard does: each is made when it is submitted, answers
-/// are collected, and the shard is woken when it sleeps. Making the commands is measured alone and not counted.
+/// Submits one command after the other, so many at a time, as a shard does: each is made when it is
+/// submitted, answers are collected, and the shard is woken when it sleeps. Making the commands is measured
+/// alone and not counted.
 fn measure(
     store: &impl HotStore,
     commands: &[Command],

@@ -1,6 +1,7 @@
 //! Measures the user store on this disk: import by pages, copy by the journal, loading all accounts.
 //!
-//! `cargo run -p store --example import_rate [DIRECTORY]`; the directory must not exist and is removed afterwards.
+//! `cargo run -p store --example import_rate [DIRECTORY]`; the directory must not exist and is removed
+//! afterwards.
 
 use std::{env, fs, path::PathBuf, time::Instant};
 

@@ -6,6 +6,7 @@ mod control;
 mod error;
 mod hot;
 mod journal;
+mod lock;
 mod redb;
 mod sqlite;
 mod user;

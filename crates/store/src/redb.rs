@@ -17,6 +17,7 @@ use model::limits;
 use crate::{
     CasOutcome, ControlError, ControlStore, Listing, StoreError, Versioned,
     control::{check_key, check_value},
+    lock::patiently,
 };
 
 /// The file format of redb 4.
@@ -63,7 +64,7 @@ impl RedbControlStore {
             .map_err(|error| StoreError::from_io(file, error))?
             .len()
             == 0;
-        let database = Database::create(file).map_err(|error| open_error(file, error))?;
+        let database = patiently(|| Database::create(file).map_err(|error| open_error(file, error)))?;
         let mut store = Self {
             file: file.to_owned(),
             database,

@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use self::rows::{Home, Homes};
 use crate::{
     Account, AccountChange, AccountState, ApplyError, Changes, CommitError, Committed, Cursor, Follower,
-    JournalError, Page, Scope, StoreError, UserStore,
+    JournalError, Page, Scope, StoreError, UserStore, lock::patiently,
 };
 
 /// Accounts handed to a follower at a time while it is given those that exist.
@@ -49,7 +49,7 @@ impl SqliteUserStore {
     ///
     /// Errors: [`StoreError`]; the file is not changed when it is damaged, foreign or of a newer format.
     pub fn open(file: &Path) -> Result<Self, StoreError> {
-        let lock = create_and_lock(file)?;
+        let lock = patiently(|| create_and_lock(file))?;
         let mut connection = connect(file)?;
         let read = |error| rows::store_error(file, error);
         let found: String =

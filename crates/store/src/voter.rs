@@ -48,8 +48,8 @@ pub struct LogPolicy {
     pub commands_per_binding: u64,
     /// Size at which a new log file is begun, in MiB, at least 1.
     pub file_mib: u64,
-    /// Size of all log files above which old ones are deleted, and snapshots made where that needs them, in MiB; at
-    /// least twice `file_mib`. The log may exceed it by a few files while that is done.
+    /// Size of all log files above which old ones are deleted, and snapshots made where that needs them, in
+    /// MiB; at least twice `file_mib`. The log may exceed it by a few files while that is done.
     pub log_mib_max: u64,
 }
 

@@ -1,4 +1,5 @@
-//! Random histories: a copy made of journal pages equals the original, whatever happened and however it was pulled.
+//! Random histories: a copy made of journal pages equals the original, whatever happened and however it was
+//! pulled.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +46,7 @@ fn change(operation: u128, user: u8, kind: u8) -> AccountChange {
             .expect("the text is an address-of-record"),
         changed_at: WallTime::from_secs(u64::try_from(operation).unwrap_or(0)),
         condition: Condition::Any,
-        write: if kind % 2 == 0 {
+        write: if kind.is_multiple_of(2) {
             AccountWrite::Put { credentials, algorithms }
         } else {
             AccountWrite::Remove

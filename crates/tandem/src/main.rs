@@ -21,6 +21,10 @@ use anyhow::Result;
 use clap::Parser;
 use tokio::runtime::Builder;
 
+/// Measured: the system's allocator spent a sixth of a REGISTER on memory that one thread takes and another gives back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use cli::{CertificateCommand, Cli, Command, PoolCommand};
 use failure::exit_code;
 

@@ -19,7 +19,7 @@ use topology::Role;
 use tracing::warn;
 
 use super::{Origin, Shard, Turn, mail::Mail};
-use crate::{HomeIndex, clock, shared::service_name};
+use crate::{HomeIndex, clock};
 
 /// Retry-After when a write failed or its outcome is unknown, in seconds.
 const RETRY_AFTER_WRITE_S: u64 = 5;
@@ -255,22 +255,10 @@ impl Shard {
     }
 
     fn write_ok(&mut self, reply: &Reply, bindings: &Bindings, service: Service) {
-        let service_route = match reply.is_direct.then(|| self.legs.towards(&reply.from, false)).flatten() {
-            Some(leg) => vec![leg.record_route.clone()],
-            None => Vec::new(),
-        };
-        let service_route = service_route.iter().map(AsRef::as_ref);
+        let leg = reply.is_direct.then(|| self.legs.towards(&reply.from, false)).flatten();
+        let service_route = leg.as_ref().map(|leg| leg.record_route.as_ref());
         self.ok_headers.fill(&reply.register, bindings, service_route, clock::wall_time());
         let tag = self.tag();
-        let pool = &self.shared.pool;
-        let mut features = format!("*;+g.tandem.mode=\"{}\"", service_name(service));
-        if let Some(backup) = &self.settings.backup {
-            features.push_str(&format!(";+g.tandem.backup=\"{backup}\""));
-        }
-        let warning = format!(
-            "399 {} \"resiliency mode at {pool}: registration and calls only\"",
-            self.shared.server.fqdn
-        );
         self.out.clear();
         let request = reply.request.view();
         let mut builder =
@@ -278,10 +266,13 @@ impl Shard {
         for (id, value) in self.ok_headers.iter() {
             builder = builder.header(id.name(), value);
         }
-        builder = builder.header("Feature-Caps", features.as_bytes());
-        if service == Service::Resiliency {
-            builder = builder.header("Warning", warning.as_bytes());
-        }
+        let says = &self.settings.says;
+        builder = match service {
+            Service::Full => builder.header("Feature-Caps", says.full.as_bytes()),
+            Service::Resiliency => builder
+                .header("Feature-Caps", says.resiliency.as_bytes())
+                .header("Warning", says.warning.as_bytes()),
+        };
         builder.write_to(&mut self.out);
     }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use model::{Chance, WallTime};
+use pairing::Service;
 use registrar::{
     PathWithoutSupport, RegisterSettings,
     authentication::{
@@ -14,7 +15,7 @@ use registrar::{
 use sip::digest::Algorithm;
 use topology::{PoolSettings, Topology};
 
-use crate::{Directory, Shared, clock};
+use crate::{Directory, Shared, clock, shared::service_name};
 
 /// Settings of the machines, the same in every shard but for their seeds.
 pub struct ShardSettings {
@@ -23,8 +24,7 @@ pub struct ShardSettings {
     pub(super) transactions: transaction::Settings,
     pub(super) register: RegisterSettings,
     pub(super) domains: Vec<String>,
-    /// FQDN of the pool's backup registrar, for the 200 OK.
-    pub(super) backup: Option<String>,
+    pub(super) says: ModeHeaders,
     pool: PoolSettings,
 }
 
@@ -49,7 +49,7 @@ impl ShardSettings {
                 path_without_support: PathWithoutSupport::Keep,
             },
             domains: topology.domains.iter().map(ToString::to_string).collect(),
-            backup: topology.backup_of(&shared.pool).map(|backup| backup.fqdn.to_string()),
+            says: ModeHeaders::of(shared),
             pool,
         }
     }
@@ -68,6 +68,30 @@ impl ShardSettings {
         let chance = Chance::seeded(clock::random_seed());
         let key = NonceKey::new(shared.nonce_key);
         Authenticator::with_ledger(settings, &key, None, chance, shared.nonce_counts.clone())
+    }
+}
+
+/// How a 200 OK to REGISTER says in which mode the user is served (RFC 6809, RFC 3261 section 20.43).
+pub(super) struct ModeHeaders {
+    /// Feature-Caps with user services.
+    pub(super) full: String,
+    /// Feature-Caps without them.
+    pub(super) resiliency: String,
+    /// The Warning that goes with it.
+    pub(super) warning: String,
+}
+
+impl ModeHeaders {
+    fn of(shared: &Shared) -> Self {
+        let backup = shared.topology.backup_of(&shared.pool);
+        let backup = backup.map(|pool| format!(";+g.tandem.backup=\"{}\"", pool.fqdn)).unwrap_or_default();
+        let features = |service| format!("*;+g.tandem.mode=\"{}\"{backup}", service_name(service));
+        let (server, pool) = (&shared.server.fqdn, &shared.pool);
+        Self {
+            full: features(Service::Full),
+            resiliency: features(Service::Resiliency),
+            warning: format!("399 {server} \"resiliency mode at {pool}: registration and calls only\""),
+        }
     }
 }
 

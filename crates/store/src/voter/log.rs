@@ -18,7 +18,7 @@ use raft_engine::{
 use registrar::Command;
 
 use super::{LogPolicy, snapshot::sync_directory, tail};
-use crate::{Cause, StoreError, chain};
+use crate::{Cause, StoreError, chain, lock::patiently};
 
 /// The raft group that holds no entries but the numbers of the home pools.
 const META_REGION: u64 = 1;
@@ -111,9 +111,11 @@ impl Log {
             enable_log_recycle: false,
             ..Config::default()
         };
-        let opened = catch_unwind(|| Engine::open(config))
-            .map_err(|panic| StoreError::corrupt(directory, panic_text(&*panic)))?;
-        let engine = opened.map_err(|error| store_error(directory, error))?;
+        let engine = patiently(|| {
+            catch_unwind(|| Engine::open(config.clone()))
+                .map_err(|panic| StoreError::corrupt(directory, panic_text(&*panic)))?
+                .map_err(|error| store_error(directory, error))
+        })?;
         sync_directory(directory).map_err(io_error)?;
         if let Some(parent) = directory.parent() {
             sync_directory(parent).map_err(io_error)?;

@@ -1,4 +1,4 @@
-//! What the single voter promises beyond the conformance suite: a bounded disk, an orderly end, robust replies.
+//! What the single voter promises beyond the suite: a bounded disk, an orderly end, robust replies.
 
 use std::{fs, path::Path, sync::mpsc};
 

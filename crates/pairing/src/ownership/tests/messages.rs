@@ -1,5 +1,7 @@
 //! What is refused, and what messages look like.
 
+use serde_json::json;
+
 use super::*;
 
 #[test]
@@ -28,16 +30,14 @@ fn requests_of_strangers_and_impossible_owners_are_refused_and_change_nothing() 
 fn messages_have_the_documented_json() {
     let request =
         PromiseRequest { home: name(HOME), from: name(PARTNER), ask: Ask::Promise { tenure: taken_over(1) } };
-    assert_eq!(
-        serde_json::to_string(&request).unwrap(),
-        r#"{"home":"east","from":"west","ask":{"promise":{"tenure":{"owner":"west","epoch":1,"state":"taken_over"}}}}"#
-    );
+    let tenure = json!({ "owner": "west", "epoch": 1, "state": "taken_over" });
+    let expected = json!({ "home": "east", "from": "west", "ask": { "promise": { "tenure": tenure } } });
+    assert_eq!(serde_json::to_value(&request).unwrap(), expected);
     let hold_left = Duration::from_millis(90_500);
     let answer = PromiseAnswer { known: Some(at_home(0)), verdict: Verdict::ReturnNoted { hold_left } };
-    assert_eq!(
-        serde_json::to_string(&answer).unwrap(),
-        r#"{"known":{"owner":"east","epoch":0,"state":"active"},"verdict":{"return_noted":{"hold_left_ms":90500}}}"#
-    );
+    let known = json!({ "owner": "east", "epoch": 0, "state": "active" });
+    let expected = json!({ "known": known, "verdict": { "return_noted": { "hold_left_ms": 90_500 } } });
+    assert_eq!(serde_json::to_value(&answer).unwrap(), expected);
     let record = r#"{"owner":"east","epoch":4,"beat":17,"state":"active","later":"ignored"}"#;
     assert_eq!(serde_json::from_str::<OwnershipRecord>(record).unwrap(), stored(at_home(4), 17, 1).record);
     let refused = PromiseAnswer { known: None, verdict: Verdict::Refused { reason: Refusal::TakingOver } };
