@@ -71,7 +71,8 @@ impl Ran {
     }
 }
 
-/// A deployment made by `tandem init`, alone in a namespace. Dropping it ends its processes and removes everything.
+/// A deployment made by `tandem init`, alone in a namespace. Dropping it ends its processes and removes
+/// everything.
 #[derive(Debug)]
 pub struct Deployment {
     running: Mutex<HashMap<String, Child>>,
@@ -99,10 +100,7 @@ impl Deployment {
             timing.lease_s, timing.takeover_s, timing.hold_s
         );
         deployment.edit_topology(|text| {
-            text.replace(
-                "users_capacity = 12000\n",
-                &format!("users_capacity = 12000\n{settings}"),
-            )
+            text.replace("users_capacity = 12000\n", &format!("users_capacity = 12000\n{settings}"))
         })?;
         Ok(deployment)
     }
@@ -339,10 +337,9 @@ impl Deployment {
         limit: Duration,
     ) -> Result<Duration> {
         let what = format!("{server} serves {home}: {service:?}");
-        let waited = crate::wait_until(&what, limit, || Ok(self.service(server, home)?.as_deref() == service));
-        waited.with_context(|| {
-            self.tandem(&["pool", "status"], b"").map(|ran| ran.out).unwrap_or_default()
-        })
+        let waited =
+            crate::wait_until(&what, limit, || Ok(self.service(server, home)?.as_deref() == service));
+        waited.with_context(|| self.tandem(&["pool", "status"], b"").map(|ran| ran.out).unwrap_or_default())
     }
 
     /// The last lines of a server's log.

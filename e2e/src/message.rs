@@ -26,7 +26,8 @@ impl Message {
         self
     }
 
-    /// Reads the first whole message of a stream; returns it with its length. `None`: more is needed, or it is no SIP.
+    /// Reads the first whole message of a stream; returns it with its length. `None`: more is needed, or it
+    /// is no SIP.
     pub fn read(bytes: &[u8]) -> Option<(Self, usize)> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let head = std::str::from_utf8(bytes.get(..end)?).ok()?;

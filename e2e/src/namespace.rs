@@ -15,7 +15,8 @@ use rustix::{
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A network namespace with nothing but loopback. The thread that makes it moves into it, and with it every
-/// process and every thread which that thread starts from then on. Dropping it moves the thread back and removes it.
+/// process and every thread which that thread starts from then on. Dropping it moves the thread back and
+/// removes it.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,

@@ -24,7 +24,8 @@ use crate::{
 const T1: Duration = Duration::from_millis(500);
 /// How long a request may take until its final response, unless told otherwise.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
-const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+const SDP: &str =
+    "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
 
 /// How a phone treats incoming calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +63,24 @@ impl Answer {
 
     /// `full` or `resiliency`, as Feature-Caps says.
     pub fn mode(&self) -> Option<String> {
-        let caps = self.header("Feature-Caps")?;
-        let (_, after) = caps.split_once("+g.tandem.mode=\"")?;
-        after.split('"').next().map(ToOwned::to_owned)
+        feature(&self.message, "+g.tandem.mode=\"")
     }
 
     /// Seconds of Retry-After.
     pub fn retry_after(&self) -> Option<u32> {
         self.header("Retry-After")?.split([' ', ';', '(']).next()?.parse().ok()
     }
+}
+
+/// One response that arrived, awaited or late.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// Just before its request was sent for the first time.
+    pub sent: Instant,
+    /// Just after it was received.
+    pub received: Instant,
+    /// The response.
+    pub message: Message,
 }
 
 /// What a REGISTER asks for.
@@ -114,6 +124,7 @@ struct Line {
 
 #[derive(Debug)]
 struct State {
+    sent: HashMap<String, Instant>,
     responses: HashMap<String, Vec<(Instant, Message)>>,
     requests: Vec<Message>,
     answered: HashMap<String, Vec<u8>>,
@@ -181,6 +192,7 @@ impl Phone {
             server: Mutex::new(server),
             is_closed: AtomicBool::new(false),
             state: Mutex::new(State {
+                sent: HashMap::new(),
                 responses: HashMap::new(),
                 requests: Vec::new(),
                 answered: HashMap::new(),
@@ -244,8 +256,15 @@ impl Phone {
     ///
     /// Errors: no final response in time.
     pub fn register(&self, expires: u32) -> Result<Answer> {
+        self.register_within(expires, ANSWER_WITHIN)
+    }
+
+    /// The same with less patience.
+    ///
+    /// Errors: no final response within `limit`.
+    pub fn register_within(&self, expires: u32, limit: Duration) -> Result<Answer> {
         let contacts = vec![format!("<{}>", self.contact())];
-        self.register_with(&Registration { contacts, expires: Some(expires), cseq: None }, ANSWER_WITHIN)
+        self.register_with(&Registration { contacts, expires: Some(expires), cseq: None }, limit)
     }
 
     /// Sends a REGISTER of any kind, answering challenges.
@@ -340,6 +359,18 @@ impl Phone {
     pub fn received(&self, method: &str) -> Vec<Message> {
         let state = self.line.state();
         state.requests.iter().filter(|request| request.method() == Some(method)).cloned().collect()
+    }
+
+    /// Every response to requests of this method that arrived so far, late and repeated ones included.
+    pub fn history(&self, method: &str) -> Vec<Heard> {
+        let state = self.line.state();
+        let of_method = |message: &Message| message.cseq().is_some_and(|(_, found)| found == method);
+        let all = state.responses.iter().flat_map(|(key, list)| list.iter().map(move |entry| (key, entry)));
+        let heard =
+            all.filter(|(_, (_, message))| of_method(message)).filter_map(|(key, (received, message))| {
+                Some(Heard { sent: *state.sent.get(key)?, received: *received, message: message.clone() })
+            });
+        heard.collect()
     }
 
     /// Ends the newest call that this phone answered.
@@ -526,7 +557,8 @@ impl Line {
             if answer.status != challenged || attempt == 3 {
                 return Ok(answer);
             }
-            let stale = answer.message.lines(challenge).any(|line| line.to_lowercase().contains("stale=true"));
+            let stale =
+                answer.message.lines(challenge).any(|line| line.to_lowercase().contains("stale=true"));
             let new = Challenge::choose(answer.message.lines(challenge), self.state().md5_only);
             let new = new.with_context(|| format!("no challenge to answer: {:?}", answer.message))?;
             if let Some(used) = used
@@ -553,6 +585,7 @@ impl Line {
         let method = request.cseq().context("CSeq")?.1.to_owned();
         let bytes = request.write();
         let sent = Instant::now();
+        self.state().sent.insert(key.clone(), sent);
         self.socket.send(to, &bytes)?;
         let (mut again_at, mut pause) = (sent + T1, T1);
         let mut state = self.state();
@@ -697,6 +730,12 @@ impl Line {
             Manners::Ring => vec![ringing],
         }
     }
+}
+
+/// The value of a feature in Feature-Caps.
+pub(crate) fn feature(message: &Message, start: &str) -> Option<String> {
+    let (_, after) = message.header("Feature-Caps")?.split_once(start)?;
+    after.split('"').next().map(ToOwned::to_owned)
 }
 
 /// A response: what RFC 3261 section 8.2.6.2 copies, and a To tag.

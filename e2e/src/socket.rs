@@ -54,8 +54,8 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Opens a way from `local` to `server`, and gives every message that arrives to `deliver` in a thread of its own.
-    /// Returns the socket and the address a Contact names.
+    /// Opens a way from `local` to `server`, and gives every message that arrives to `deliver` in a thread of
+    /// its own. Returns the socket and the address a Contact names.
     pub(crate) fn open(
         via: Via,
         local: IpAddr,

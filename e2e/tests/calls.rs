@@ -63,7 +63,9 @@ fn wrong_passwords_and_unknown_users_learn_nothing() {
         let algorithms: Vec<String> = answer
             .message
             .lines("WWW-Authenticate")
-            .map(|line| line.split("algorithm=").nth(1).unwrap_or_default().split(',').next().unwrap().to_owned())
+            .map(|line| {
+                line.split("algorithm=").nth(1).unwrap_or_default().split(',').next().unwrap().to_owned()
+            })
             .collect();
         (names, algorithms)
     };
@@ -103,7 +105,8 @@ fn registrations_follow_rfc_3261_section_10_3() {
     assert_eq!(wrong_star.status, 400);
     let mixed = desk.register_with(&star(Some(0), &["*", "<sip:a@b>"]), PATIENCE).unwrap();
     assert_eq!(mixed.status, 400);
-    let old = Registration { contacts: vec![format!("<{}>", desk.contact())], expires: Some(300), cseq: Some(1) };
+    let old =
+        Registration { contacts: vec![format!("<{}>", desk.contact())], expires: Some(300), cseq: Some(1) };
     let refused = desk.register_with(&old, PATIENCE).unwrap();
     assert!(refused.status >= 400, "an older CSeq changes nothing: {:?}", refused.message);
     assert_eq!(deployment.registrations("1003").unwrap().len(), 2);
@@ -111,14 +114,18 @@ fn registrations_follow_rfc_3261_section_10_3() {
     let cleared = desk.register_with(&star(Some(0), &["*"]), PATIENCE).unwrap();
     assert_eq!((cleared.status, contacts(&cleared).len()), (200, 0), "{:?}", cleared.message);
     assert!(deployment.registrations("1003").unwrap().is_empty());
-    println!("423, two devices, expires clamped, wrong wildcards 400, old CSeq {}, Contact: * 200", refused.status);
+    println!(
+        "423, two devices, expires clamped, wrong wildcards 400, old CSeq {}, Contact: * 200",
+        refused.status
+    );
 }
 
 /// Calls once in each direction between two registered phones, one BYE from each side, and messages.
 fn call_both_ways(one: &Phone, other: &Phone) {
     for (caller, called) in [(one, other), (other, one)] {
         let before = called.received("INVITE").len();
-        let call = caller.call(called.user()).unwrap().unwrap_or_else(|answer| panic!("{:?}", answer.message));
+        let call =
+            caller.call(called.user()).unwrap().unwrap_or_else(|answer| panic!("{:?}", answer.message));
         assert!(call.provisional.contains(&180), "{:?}", call.provisional);
         called.wait_acknowledged().unwrap();
         assert_eq!(called.received("INVITE").len(), before + 1);
@@ -126,7 +133,8 @@ fn call_both_ways(one: &Phone, other: &Phone) {
         assert_eq!(ended.status, 200, "{:?}", ended.message);
         called.wait_ended().unwrap();
 
-        let call = caller.call(called.user()).unwrap().unwrap_or_else(|answer| panic!("{:?}", answer.message));
+        let call =
+            caller.call(called.user()).unwrap().unwrap_or_else(|answer| panic!("{:?}", answer.message));
         called.wait_acknowledged().unwrap();
         let ended = called.bye().unwrap();
         assert_eq!(ended.status, 200, "{:?}", ended.message);
@@ -156,8 +164,16 @@ fn phones_call_each_other_within_a_pool_and_between_pools_over_every_transport()
         assert_eq!(phone.register(300).unwrap().status, 200);
         phone
     };
-    let east = [phone("1003", Via::Udp, "east1"), phone("1004", Via::Tcp, "east1"), phone("1005", Via::Tls, "east1")];
-    let west = [phone("2003", Via::Udp, "west1"), phone("2004", Via::Tcp, "west1"), phone("2005", Via::Tls, "west1")];
+    let east = [
+        phone("1003", Via::Udp, "east1"),
+        phone("1004", Via::Tcp, "east1"),
+        phone("1005", Via::Tls, "east1"),
+    ];
+    let west = [
+        phone("2003", Via::Udp, "west1"),
+        phone("2004", Via::Tcp, "west1"),
+        phone("2005", Via::Tls, "west1"),
+    ];
     let branch = phone("3003", Via::Udp, "branch1a");
     let pairs = [
         (&east[0], &east[1]),
@@ -173,7 +189,11 @@ fn phones_call_each_other_within_a_pool_and_between_pools_over_every_transport()
     ];
     for (one, other) in pairs {
         call_both_ways(one, other);
-        println!("{} and {}: calls, BYE from either side, messages, busy, CANCEL both ways", one.user(), other.user());
+        println!(
+            "{} and {}: calls, BYE from either side, messages, busy, CANCEL both ways",
+            one.user(),
+            other.user()
+        );
     }
 }
 
@@ -188,7 +208,8 @@ fn a_call_rings_every_device_and_nobody_else() {
     mobile.set_manners(Manners::Ring);
 
     let call = caller.call("1004").unwrap().unwrap_or_else(|answer| panic!("{:?}", answer.message));
-    e2e::wait_until("the CANCEL of the other device", PATIENCE, || Ok(!mobile.received("CANCEL").is_empty())).unwrap();
+    e2e::wait_until("the CANCEL of the other device", PATIENCE, || Ok(!mobile.received("CANCEL").is_empty()))
+        .unwrap();
     assert_eq!(call.bye().unwrap().status, 200);
 
     assert_eq!(caller.call("1999").unwrap().map(drop).unwrap_err().status, 404);
@@ -198,5 +219,7 @@ fn a_call_rings_every_device_and_nobody_else() {
         Ok(deployment.registrations("1004")?.len() == 1)
     })
     .unwrap();
-    println!("forked: the device that did not answer got CANCEL; nobody 404; not registered 480; closed TCP unbound");
+    println!(
+        "forked: the device that did not answer got CANCEL; nobody 404; not registered 480; closed TCP unbound"
+    );
 }

@@ -50,58 +50,91 @@ pub fn sim(arguments: &[String]) -> Result<()> {
     run("cargo", &all)
 }
 
-/// Runs every fuzz target for a bounded time, from its committed corpus.
+/// Runs the fuzz targets from their committed corpora; the arguments are the seconds for each (default 20)
+/// and the names of targets (default all). Runs all of them before it fails on a finding.
 pub fn fuzz(arguments: &[String]) -> Result<()> {
     let seconds: u32 = match arguments.first() {
         Some(text) => text.parse().context("SECONDS is a whole number")?,
         None => 20,
     };
-    let folder = root().join("fuzz");
-    let mut build = Command::new("cargo");
-    // Coverage instrumentation works on the stable compiler; sanitizers are not needed where unsafe is forbidden.
-    build
-        .args(["build", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
-        .env(
-            "RUSTFLAGS",
-            "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
-             -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
-             -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
-             -Ccodegen-units=1 --cfg fuzzing",
-        )
-        .current_dir(root());
-    if !build.status().context("cargo cannot be started")?.success() {
-        bail!("the fuzz targets do not build");
+    let named = arguments.get(1..).unwrap_or_default();
+    let programs = build_fuzz_targets()?;
+    let artifacts = root().join("fuzz/artifacts");
+    std::fs::create_dir_all(&artifacts)?;
+    let mut findings = Vec::new();
+    for target in fuzz_targets()?.into_iter().filter(|target| named.is_empty() || named.contains(target)) {
+        if !fuzz_target(&target, &programs.join(&target), seconds, &artifacts)? {
+            findings.push(target);
+        }
     }
-    for target in targets(&folder)? {
-        let found = std::env::temp_dir().join(format!("tandem-fuzz-{}-{target}", std::process::id()));
-        std::fs::create_dir_all(&found)?;
-        let outcome = run(
-            &folder.join("target/debug").join(&target).to_string_lossy(),
-            &[
-                &format!("-max_total_time={seconds}"),
-                "-timeout=5",
-                "-rss_limit_mb=2048",
-                "-print_final_stats=1",
-                &format!("-artifact_prefix=fuzz/artifacts/{target}-"),
-                &found.to_string_lossy(),
-                &format!("fuzz/corpus/{target}"),
-            ],
-        );
-        std::fs::remove_dir_all(&found)?;
-        outcome?;
+    if !findings.is_empty() {
+        bail!("findings in {}; the inputs are in fuzz/artifacts, see fuzz/README.md", findings.join(", "));
     }
     Ok(())
 }
 
-fn targets(folder: &Path) -> Result<Vec<String>> {
+/// Builds all targets with coverage instrumentation, which the stable compiler can do; sanitizers, which it
+/// cannot, are not needed where unsafe is forbidden. Returns the folder of the programs.
+fn build_fuzz_targets() -> Result<PathBuf> {
+    let version = Command::new("rustc").arg("-vV").current_dir(root()).output().context("rustc")?;
+    let version = String::from_utf8(version.stdout)?;
+    let host =
+        version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    let flags = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+         -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+         -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
+         -Ccodegen-units=1 --cfg fuzzing";
+    println!("+ cargo build --manifest-path fuzz/Cargo.toml");
+    // With --target the flags do not apply to build scripts, which could not be linked with them.
+    let build = Command::new("cargo")
+        .args(["build", "--quiet", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
+        .args(["--target", host, "--target-dir", "fuzz/target"])
+        .env("RUSTFLAGS", flags)
+        .current_dir(root())
+        .status();
+    if !build.context("cargo cannot be started")?.success() {
+        bail!("the fuzz targets do not build");
+    }
+    Ok(root().join("fuzz/target").join(host).join("debug"))
+}
+
+/// Runs one target; whether it found nothing. What it adds to the corpus is thrown away.
+fn fuzz_target(target: &str, program: &Path, seconds: u32, artifacts: &Path) -> Result<bool> {
+    let corpus = root().join("fuzz/corpus").join(target);
+    let dictionary = root().join(format!("fuzz/dictionaries/{target}.dict"));
+    let found = std::env::temp_dir().join(format!("tandem-fuzz-{}-{target}", std::process::id()));
+    std::fs::create_dir_all(&found)?;
+    let mut run = Command::new(program);
+    run.arg(format!("-max_total_time={seconds}"))
+        .args(["-timeout=5", "-rss_limit_mb=2048", "-max_len=4096", "-verbosity=0", "-print_final_stats=1"])
+        .arg(format!("-artifact_prefix={}/{target}-", artifacts.display()));
+    if dictionary.is_file() {
+        run.arg(format!("-dict={}", dictionary.display()));
+    }
+    let output = run.arg(&found).arg(&corpus).current_dir(root()).output();
+    std::fs::remove_dir_all(&found)?;
+    let output = output.with_context(|| format!("{} cannot be started", program.display()))?;
+    let log = String::from_utf8_lossy(&output.stderr);
+    let number = |name: &str| log.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("?").trim();
+    let runs = number("stat::number_of_executed_units:");
+    println!("fuzz {target}: {runs} runs, {} MiB", number("stat::peak_rss_mb:"));
+    if !output.status.success() {
+        eprintln!("{log}\nfuzz {target}: ended with {}", output.status);
+    }
+    Ok(output.status.success())
+}
+
+/// The names of the targets: one file and one corpus each.
+fn fuzz_targets() -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder.join("corpus")).context("fuzz/corpus is missing")? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
+    for entry in std::fs::read_dir(root().join("fuzz/src/bin")).context("fuzz/src/bin")? {
+        let name = entry?.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let corpus = root().join("fuzz/corpus").join(&name);
+        if !corpus.is_dir() {
+            bail!("fuzz target {name} has no corpus in {}", corpus.display());
+        }
+        names.push(name);
     }
     names.sort();
-    std::fs::create_dir_all(folder.join("artifacts"))?;
-    if names.is_empty() {
-        bail!("fuzz/corpus names no target");
-    }
     Ok(names)
 }

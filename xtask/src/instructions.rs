@@ -14,7 +14,8 @@ const LONG_RUN: u64 = 160;
 /// Builds the example, counts its instructions and compares them with the budget.
 pub fn run() -> Result<()> {
     commands::run("cargo", &["build", "--locked", "--package", "sip", "--example", "instructions"])?;
-    let difference = count(LONG_RUN)?.checked_sub(count(SHORT_RUN)?).context("the longer run counted less")?;
+    let difference =
+        count(LONG_RUN)?.checked_sub(count(SHORT_RUN)?).context("the longer run counted less")?;
     let each = difference / (LONG_RUN - SHORT_RUN);
     println!("parse + forward of the reference REGISTER: {each} instructions, budget {BUDGET}");
     if each > BUDGET {
@@ -35,7 +36,8 @@ fn count(runs: u64) -> Result<u64> {
     if !output.status.success() {
         bail!("callgrind failed: {text}");
     }
-    let line = text.lines().find(|line| line.contains("Collected :")).context("callgrind printed no count")?;
+    let line =
+        text.lines().find(|line| line.contains("Collected :")).context("callgrind printed no count")?;
     let figure = line.rsplit(' ').next().unwrap_or_default();
     figure.parse().with_context(|| format!("callgrind's count {figure:?} is no number"))
 }

@@ -14,7 +14,8 @@ usage: cargo xtask CHORE
   fix                  format and apply the compiler's suggestions
   sim [ARGS]           simulate pools and faults: --seeds N, --seed S --trace
   instructions         count instructions of parse + forward and compare with the budget
-  fuzz [SECONDS]       run every fuzz target from its corpus for so long (default 20)";
+  fuzz [SECONDS [TARGET...]]
+                       run the fuzz targets (default all) from their corpora for so long (default 20)";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

@@ -1,6 +1,7 @@
 //! The generator of tags, branch parameters and jitter.
 
-/// A seeded generator, given at construction; the simulator seeds it, `node` seeds it from the operating system.
+/// A seeded generator, given at construction; the simulator seeds it, `node` seeds it from the operating
+/// system.
 ///
 /// Not for secrets: keys come from the operating system and nonces from a keyed MAC.
 #[derive(Clone, Debug)]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Fencing epoch: who may speak for a pool's users. Starts at 0 and grows by one with each change of owner.
 ///
-/// A server refuses any write stamped with an epoch lower than the highest it has seen. This type alone compares
-/// epochs. Source: architecture, rule 3.
+/// A server refuses any write stamped with an epoch lower than the highest it has seen. This type alone
+/// compares epochs. Source: architecture, rule 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Epoch(u64);
 
@@ -61,7 +61,8 @@ pub struct StaleEpoch {
     pub offered: Epoch,
 }
 
-/// The owner's sign of life in the ownership record: grows by one with each renewal, starts at 0 in each epoch.
+/// The owner's sign of life in the ownership record: grows by one with each renewal, starts at 0 in each
+/// epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Beat(u64);
 

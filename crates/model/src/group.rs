@@ -15,8 +15,8 @@ pub struct RoutingGroup(u8);
 impl RoutingGroup {
     /// The group of an address-of-record: keyed hash modulo the number of groups, the same on every server.
     ///
-    /// The key is fixed: it keeps the groups even, it is not a defence against chosen names, who gain nothing by
-    /// sharing a group.
+    /// The key is fixed: it keeps the groups even, it is not a defence against chosen names, who gain nothing
+    /// by sharing a group.
     pub fn of(aor: &AddressOfRecord) -> Self {
         let mut hasher = SipHasher13::new_with_keys(0x7461_6e64_656d_2d67, 0x726f_7570_2d6b_6579);
         hasher.write(aor.as_str().as_bytes());

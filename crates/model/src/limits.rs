@@ -70,11 +70,11 @@ pub const CONTROL_VALUE_BYTES_MAX: usize = 65_536;
 pub const CONTROL_RECORDS_MAX: usize = 65_536;
 /// Home pools of which one store holds data. More: refused.
 pub const HOME_POOLS_MAX: usize = 1_024;
-/// Newest operations of a home pool's user data that are recognised when repeated. Older: executed again, except
-/// the one that made an account what it is.
+/// Newest operations of a home pool's user data that are recognised when repeated. Older: executed again,
+/// except the one that made an account what it is.
 pub const JOURNAL_OPERATIONS_MAX: u64 = 100_000;
-/// Time without an octet after which a stream connection is closed, unless configured: longer than the half hour
-/// after which a phone refreshes a registration of one hour.
+/// Time without an octet after which a stream connection is closed, unless configured: longer than the half
+/// hour after which a phone refreshes a registration of one hour.
 pub const CONNECTION_IDLE_DEFAULT: Duration = Duration::from_secs(2_400);
 /// Events of stream connections that wait for one shard. More: connections are not read until there is room.
 pub const STREAM_EVENTS_MAX: usize = 1_024;
@@ -84,8 +84,8 @@ pub const STREAM_EVENT_BYTES_MAX: usize = 8 * 1_048_576;
 pub const DATAGRAM_QUEUE_BYTES_MAX: usize = 4 * 1_048_576;
 /// Reports of lost datagrams that wait for one shard. More: the newest is dropped and counted.
 pub const SEND_FAILURES_MAX: usize = 1_024;
-/// Operations that one routing group remembers, so that a repeated one takes effect once. More: the oldest are
-/// forgotten; the order of CSeq then refuses a repetition.
+/// Operations that one routing group remembers, so that a repeated one takes effect once. More: the oldest
+/// are forgotten; the order of CSeq then refuses a repetition.
 pub const OPERATIONS_REMEMBERED_MAX: usize = 4_096;
 /// Flows of one device (RFC 5626 section 4.2.1 expects up to four). More: 403 with the reason.
 pub const FLOWS_PER_DEVICE_MAX: u16 = 4;

@@ -4,8 +4,8 @@ use crate::Instant;
 
 /// A synchronous machine: inputs and `now` in, ordered outputs out; no IO, no clock, no threads.
 ///
-/// Two drivers run machines: `node` with real sockets and clocks, `sim` with virtual ones. Source: architecture,
-/// rule 1.
+/// Two drivers run machines: `node` with real sockets and clocks, `sim` with virtual ones. Source:
+/// architecture, rule 1.
 pub trait Machine {
     /// What happens to the machine.
     type Input;

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,10 +26,10 @@ pub enum NameError {
     NotQualified,
 }
 
-/// A fully qualified domain name in lower case: labels of letters, digits and inner hyphens, 1 to 63 octets each,
-/// at least two labels, at most 253 octets. Source: RFC 1123 section 2.1.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// A fully qualified domain name in lower case: labels of letters, digits and inner hyphens, 1 to 63 octets
+/// each, at least two labels, at most 253 octets. Source: RFC 1123 section 2.1.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Fqdn(Arc<str>);
 
 impl Fqdn {
@@ -92,9 +92,9 @@ impl TryFrom<String> for Fqdn {
     }
 }
 
-impl From<Fqdn> for String {
-    fn from(name: Fqdn) -> Self {
-        name.0.as_ref().to_owned()
+impl Serialize for Fqdn {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -103,8 +103,8 @@ macro_rules! short_name {
         $(#[$doc])*
         ///
         /// One label: 1 to 63 letters, digits and inner hyphens, kept in lower case.
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -145,9 +145,9 @@ macro_rules! short_name {
             }
         }
 
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.0.as_ref().to_owned()
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
     };
@@ -158,7 +158,8 @@ short_name!(
     SiteName
 );
 short_name!(
-    /// The short name of a pool, unique in the topology; what operators type. Its FQDN is what phones resolve.
+    /// The short name of a pool, unique in the topology; what operators type. Its FQDN is what phones
+    /// resolve.
     PoolName
 );
 short_name!(

@@ -55,8 +55,9 @@ impl Sub<Duration> for Instant {
     }
 }
 
-/// Wall-clock time in microseconds since the Unix epoch; for what is written down or shown, never for deadlines
-/// of ownership. Two servers' wall clocks are assumed to differ by at most `limits::CLOCK_SKEW_MAX`.
+/// Wall-clock time in microseconds since the Unix epoch; for what is written down or shown, never for
+/// deadlines of ownership. Two servers' wall clocks are assumed to differ by at most
+/// `limits::CLOCK_SKEW_MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct WallTime(u64);
 

@@ -73,11 +73,7 @@ pub fn fresh_operation() -> OperationId {
 /// Writes accounts into the data folder of a server that does not run, under epoch 0.
 ///
 /// Errors: [`AccountsError`]; nothing is written then.
-pub fn commit_offline(
-    data: &Path,
-    home: &PoolName,
-    changes: &[AccountChange],
-) -> Result<(), AccountsError> {
+pub fn commit_offline(data: &Path, home: &PoolName, changes: &[AccountChange]) -> Result<(), AccountsError> {
     std::fs::create_dir_all(data).map_err(|source| StoreError::from_io(data, source))?;
     let store = SqliteUserStore::open(&data.join(USERS_FILE))?;
     store.commit(home, Epoch::ZERO, changes)?;

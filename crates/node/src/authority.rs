@@ -49,7 +49,9 @@ impl AuthorityGuard<'_> {
     pub fn holds(&self, home: HomeIndex, now: Instant) -> Option<Authority> {
         match self.standing(home)? {
             Standing::Serving(authority) if authority.holds_at(now) => Some(*authority),
-            Standing::Serving(_) | Standing::Paused(_) | Standing::Elsewhere { .. } | Standing::Unknown => None,
+            Standing::Serving(_) | Standing::Paused(_) | Standing::Elsewhere { .. } | Standing::Unknown => {
+                None
+            }
         }
     }
 }

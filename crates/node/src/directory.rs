@@ -37,7 +37,10 @@ impl Homes {
 
     /// All of them in order.
     pub fn iter(&self) -> impl Iterator<Item = (HomeIndex, &PoolName)> {
-        self.0.iter().enumerate().filter_map(|(at, name)| u16::try_from(at).ok().map(|at| (HomeIndex(at), name)))
+        self.0
+            .iter()
+            .enumerate()
+            .filter_map(|(at, name)| u16::try_from(at).ok().map(|at| (HomeIndex(at), name)))
     }
 }
 

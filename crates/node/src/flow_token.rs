@@ -1,7 +1,8 @@
 //! Flow tokens: the user part of our own Route and Path URIs that names the flow a request goes out on.
 //!
-//! A token holds the far end's and our own address and, for a connection, the flow and the boot it belongs to, under
-//! a keyed MAC, so that nobody can aim requests at addresses of his choice. Source: RFC 5626 section 5.2.
+//! A token holds the far end's and our own address and, for a connection, the flow and the boot it belongs
+//! to, under a keyed MAC, so that nobody can aim requests at addresses of his choice. Source: RFC 5626
+//! section 5.2.
 
 use std::{
     hash::Hasher,

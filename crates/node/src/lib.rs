@@ -1,8 +1,9 @@
 //! The driver: shards, roles, links between servers and telemetry; the only crate that spawns tasks.
 //!
 //! [`serve`] runs one server of a topology. A server of the front-end or branch role has one thread for each
-//! shard (`shard`), which owns its sockets and machines, and one runtime for everything else: the ownership machines
-//! (`ownership`), copies of accounts (`replication`), what other servers say (`links`) and the API (`api`).
+//! shard (`shard`), which owns its sockets and machines, and one runtime for everything else: the ownership
+//! machines (`ownership`), copies of accounts (`replication`), what other servers say (`links`) and the API
+//! (`api`).
 
 pub mod accounts;
 pub mod api;

@@ -94,8 +94,8 @@ impl Links {
         self.fresh(now).any(|(link, _)| link.server == *server)
     }
 
-    /// For how long this server has not answered, counted from the start of this process when it never did; `None`
-    /// when it answered a moment ago.
+    /// For how long this server has not answered, counted from the start of this process when it never did;
+    /// `None` when it answered a moment ago.
     pub fn silence(&self, server: &ServerName, now: Instant) -> Option<Duration> {
         let link = self.links.iter().find(|link| link.server == *server)?;
         let heard = link.heard.read().unwrap_or_else(PoisonError::into_inner);
@@ -103,8 +103,8 @@ impl Links {
         (silence >= SILENT_AFTER || heard.is_none()).then_some(silence)
     }
 
-    /// The server that says it serves this home pool: one of the home pool itself before a backup registrar, then the one
-    /// with the highest epoch.
+    /// The server that says it serves this home pool: one of the home pool itself before a backup registrar,
+    /// then the one with the highest epoch.
     pub fn serving(&self, home: HomeIndex, now: Instant) -> Option<Claim> {
         let claims = self.fresh(now).filter_map(|(link, heard)| {
             let (_, epoch, is_full) = heard.homes.iter().copied().find(|(served, ..)| *served == home)?;
@@ -137,9 +137,7 @@ impl Link {
     async fn watch(&self, client: &PeerClient, homes: &Homes) {
         loop {
             let began = clock::now();
-            if let Ok(serving) =
-                client.get::<Serving>(&self.endpoint, "/v1/serving", ANSWER_WITHIN).await
-            {
+            if let Ok(serving) = client.get::<Serving>(&self.endpoint, "/v1/serving", ANSWER_WITHIN).await {
                 let known = serving.homes.iter().filter_map(|served| {
                     homes.index(&served.home).map(|home| (home, served.epoch, served.is_full))
                 });

@@ -17,8 +17,9 @@ use topology::{PoolSettings, Topology};
 use tracing::{info, warn};
 
 use crate::{
-    AuthorityTable, HomeIndex, Homes, clock,
+    AuthorityTable, HomeIndex, Homes,
     api::control::{CompareAndSet, Record, Swap},
+    clock,
     peers::{Endpoint, PeerClient},
 };
 
@@ -72,8 +73,10 @@ impl Ownerships {
     pub fn start(context: &OwnershipContext, pool: &PoolName) -> Self {
         let mut handles = HashMap::new();
         if let Some(partner) = context.topology.partner_of(pool) {
-            let parties =
-                [Parties::at_home(pool.clone(), partner.name.clone()), Parties::at_partner(partner.name.clone(), pool.clone())];
+            let parties = [
+                Parties::at_home(pool.clone(), partner.name.clone()),
+                Parties::at_partner(partner.name.clone(), pool.clone()),
+            ];
             for parties in parties {
                 let home = parties.home.clone();
                 if let Some(handle) = start_one(context, parties) {
@@ -104,14 +107,14 @@ pub fn settings_of(settings: &PoolSettings, has_witness: bool) -> Settings {
 fn start_one(context: &OwnershipContext, parties: Parties) -> Option<OwnershipHandle> {
     let index = context.homes.index(&parties.home)?;
     let topology = &context.topology;
-    let witness = topology.control_servers().next().map(|server| Endpoint {
-        address: server.listen.internal_http,
-        name: server.fqdn.clone(),
-    });
-    let partner = topology.servers_of(&parties.other).next().map(|server| Endpoint {
-        address: server.listen.internal_http,
-        name: server.fqdn.clone(),
-    })?;
+    let witness = topology
+        .control_servers()
+        .next()
+        .map(|server| Endpoint { address: server.listen.internal_http, name: server.fqdn.clone() });
+    let partner = topology
+        .servers_of(&parties.other)
+        .next()
+        .map(|server| Endpoint { address: server.listen.internal_http, name: server.fqdn.clone() })?;
     let settings = settings_of(&topology.pool(&parties.home)?.settings, witness.is_some());
     let memory = context.data.join(format!("ownership-{}.json", parties.home));
     let (sender, inbox) = mpsc::channel(INBOX_MAX);

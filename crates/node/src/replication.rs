@@ -1,4 +1,5 @@
-//! Pulls the journals of other home pools: accounts where this server may have to serve, else who is homed where.
+//! Pulls the journals of other home pools: accounts where this server may have to serve, else who is homed
+//! where.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,15 +23,19 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Scopes(Vec<(PoolName, Scope)>);
 
 impl Scopes {
-    /// What `pool` has to copy: accounts of the home pools it backs, of its pair's branches and of its partner; the
-    /// directory of all others. A branch copies no accounts.
+    /// What `pool` has to copy: accounts of the home pools it backs, of its pair's branches and of its
+    /// partner; the directory of all others. A branch copies no accounts.
     pub fn of(topology: &Topology, pool: &PoolName) -> Self {
         let partner = topology.partner_of(pool).map(|partner| &partner.name);
-        let serves = |home: &PoolName| partner == Some(home) || topology.backup_of(home).is_some_and(|b| b.name == *pool)
-            || topology.associated_of(home).is_some_and(|associated| partner == Some(&associated.name));
+        let serves = |home: &PoolName| {
+            partner == Some(home)
+                || topology.backup_of(home).is_some_and(|b| b.name == *pool)
+                || topology.associated_of(home).is_some_and(|associated| partner == Some(&associated.name))
+        };
         let is_branch = topology.pool(pool).is_some_and(|pool| pool.role == Role::Branch);
         let others = topology.home_pools().filter(|home| home.name != *pool);
-        let scope = |home: &PoolName| if !is_branch && serves(home) { Scope::Accounts } else { Scope::Directory };
+        let scope =
+            |home: &PoolName| if !is_branch && serves(home) { Scope::Accounts } else { Scope::Directory };
         Self(others.map(|home| (home.name.clone(), scope(&home.name))).collect())
     }
 

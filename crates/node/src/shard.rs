@@ -1,13 +1,15 @@
 //! One shard: a thread with its own sockets, transactions and forwarded requests.
 //!
-//! Each turn takes a batch of what came in, deals with it, and flushes the answers, holding the authority table
-//! all the while (see [`crate::AuthorityTable`]). REGISTERs wait for the disk without holding up the shard.
+//! Each turn takes a batch of what came in, deals with it, and flushes the answers, holding the authority
+//! table all the while (see [`crate::AuthorityTable`]). REGISTERs wait for the disk without holding up the
+//! shard.
 
 mod forward;
 mod legs;
 mod location;
 pub mod mail;
 mod outputs;
+mod passed_on;
 mod receive;
 mod register;
 mod request;
@@ -29,6 +31,7 @@ use transport::{BindError, Event, Inbox, ShardConfig};
 use crate::{HomeIndex, Shared, authority::AuthorityGuard, clock};
 use legs::Legs;
 use mail::{Mail, Mailer};
+use passed_on::PassedOn;
 use register::Waiting;
 use sent::Sent;
 use settings::ShardSettings;
@@ -46,6 +49,7 @@ pub struct Shard {
     settings: ShardSettings,
     legs: Legs,
     sent: Sent,
+    passed_on: PassedOn,
     mailer: Mailer,
     others: Vec<Mailer>,
     branch_prefix: Bytes,
@@ -84,11 +88,8 @@ impl Shard {
         let mailer = Mailer::new(sockets.waker());
         let settings = ShardSettings::of(&shared);
         let branch_prefix = Bytes::from(format!("z9hG4bK{number}."));
-        let proxy = Proxy::new(
-            settings.proxy.clone(),
-            Chance::seeded(clock::random_seed()),
-            branch_prefix.clone(),
-        );
+        let proxy =
+            Proxy::new(settings.proxy.clone(), Chance::seeded(clock::random_seed()), branch_prefix.clone());
         Ok(Self {
             number,
             transactions: Transactions::new(settings.transactions.clone()),
@@ -97,6 +98,7 @@ impl Shard {
             chance: Chance::seeded(clock::random_seed()),
             legs: Legs::of(&shared.topology, &shared.server),
             sent: Sent::default(),
+            passed_on: PassedOn::default(),
             mailer,
             others: Vec::new(),
             branch_prefix,
@@ -142,10 +144,8 @@ impl Shard {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        match (self.transactions.poll_timeout(), self.proxy.poll_timeout()) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        let due = [self.transactions.poll_timeout(), self.proxy.poll_timeout(), self.passed_on.deadline()];
+        due.into_iter().flatten().min()
     }
 
     fn timeouts(&mut self, turn: &Turn<'_>) {
@@ -153,16 +153,23 @@ impl Shard {
             self.transactions.handle_timeout(turn.now);
             self.proxy.handle_timeout(turn.now);
             self.drain(turn, &Origin::Phone);
+            while let Some((server, request)) = self.passed_on.overdue(turn.now) {
+                self.owner_failed(server, request.view());
+            }
         }
     }
 
     fn event(&mut self, turn: &Turn<'_>, event: Event<'_>) {
         match event {
             Event::Datagram { peer, bytes } => self.datagram(turn, peer, bytes),
-            Event::Message { peer, bytes, names } => self.stream_message(turn, peer, &bytes, names.as_deref()),
+            Event::Message { peer, bytes, names } => {
+                self.stream_message(turn, peer, &bytes, names.as_deref())
+            }
             Event::Malformed { peer, bytes, error } => self.malformed_stream(peer, &bytes, error),
             Event::Closed { peer, .. } => self.flow_closed(turn, &peer),
-            Event::ConnectFailed { peer, .. } | Event::SendFailed { peer, .. } => self.flow_failed(turn, &peer),
+            Event::ConnectFailed { peer, .. } | Event::SendFailed { peer, .. } => {
+                self.flow_failed(turn, &peer)
+            }
         }
     }
 

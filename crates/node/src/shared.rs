@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use topology::{BranchRecovery, Pool, Role, SecondRegistration, Server, Topology};
 
 use crate::{
-    AuthorityTable, Counters, Directory, FlowTokens, HomeIndex, Links, Ownerships, clock,
-    authority::AuthorityGuard, shard::SharedLedger,
+    AuthorityTable, Counters, Directory, FlowTokens, HomeIndex, Links, Ownerships, authority::AuthorityGuard,
+    clock, shard::SharedLedger,
 };
 
 /// What all parts of one server share; made once at the start.
@@ -105,8 +105,8 @@ impl Shared {
         }
     }
 
-    /// The authority over a branch's users while their appliance is silent: that over the users of its associated pool,
-    /// held by that pool, or by its partner where the branch follows.
+    /// The authority over a branch's users while their appliance is silent: that over the users of its
+    /// associated pool, held by that pool, or by its partner where the branch follows.
     pub fn backing_branch(
         &self,
         home: HomeIndex,
@@ -123,11 +123,12 @@ impl Shared {
         authority.holds(self.directory.homes().index(associated)?, now)
     }
 
-    /// The two pools that take part in the ownership of a front-end pool, as this one sees them. A pool without partner
-    /// is both.
+    /// The two pools that take part in the ownership of a front-end pool, as this one sees them. A pool
+    /// without partner is both.
     pub fn parties(&self, home: &PoolName) -> Option<Parties> {
         if *home == self.pool {
-            let partner = self.topology.partner_of(home).map_or_else(|| home.clone(), |pool| pool.name.clone());
+            let partner =
+                self.topology.partner_of(home).map_or_else(|| home.clone(), |pool| pool.name.clone());
             return Some(Parties::at_home(home.clone(), partner));
         }
         let is_partner = self.topology.partner_of(&self.pool).is_some_and(|pool| pool.name == *home);
@@ -163,7 +164,8 @@ impl Shared {
         }
     }
 
-    /// Where phones reach a pool by this protocol: its first server's first address for it, else for another one.
+    /// Where phones reach a pool by this protocol: its first server's first address for it, else for another
+    /// one.
     pub fn phone_address(&self, pool: &PoolName, protocol: Protocol) -> Option<SocketAddr> {
         let listen = &self.topology.servers_of(pool).next()?.listen;
         let addresses = match protocol {
@@ -178,7 +180,9 @@ impl Shared {
     pub fn served_by(&self, home: HomeIndex) -> (Option<PoolName>, Option<String>) {
         let now = clock::now();
         match self.place(home, &self.authority.read(), now) {
-            Place::Here(authority) => (Some(self.pool.clone()), Some(service_name(authority.service).to_owned())),
+            Place::Here(authority) => {
+                (Some(self.pool.clone()), Some(service_name(authority.service).to_owned()))
+            }
             Place::Server(server) => (self.topology.pool_of(&server).map(|pool| pool.name.clone()), None),
             Place::Nowhere { .. } => (None, None),
         }

@@ -44,4 +44,4 @@ pub use proxy::{Proxy, ProxyError};
 pub use rejection::{Reject, reject_response};
 pub use settings::Settings;
 pub use target::{Incoming, Target};
-pub use validation::{Rules, validate};
+pub use validation::{Rules, validate, validate_checked};

@@ -26,6 +26,13 @@ pub struct Rules {
 /// [`Reject::TooManyHops`] itself (section 11). An unknown method or header is never an error.
 pub fn validate(request: Message<'_>, rules: &Rules) -> Result<(), Reject> {
     request.check_mandatory().map_err(Reject::Header)?;
+    validate_checked(request, rules)
+}
+
+/// As [`validate`], for a request whose mandatory headers the driver has checked already.
+///
+/// Errors: [`Reject`], the first one found.
+pub fn validate_checked(request: Message<'_>, rules: &Rules) -> Result<(), Reject> {
     check_scheme(request.request_uri(), rules)?;
     if request.max_forwards().map_err(Reject::Header)? == Some(0) {
         return Err(Reject::TooManyHops);

@@ -169,6 +169,26 @@ impl Index {
     }
 }
 
+impl Index {
+    /// The value of a header line now ends at `end`: moves all that stands behind it. The message still fits
+    /// its limits.
+    pub(crate) fn move_after_value(&mut self, line: usize, end: u16) {
+        let Some(changed) = self.lines.get_mut(line) else { return };
+        let old = changed.value.end;
+        let moved = |at: u16| at.wrapping_sub(old).wrapping_add(end);
+        changed.value.end = end;
+        changed.end = moved(changed.end);
+        for line in self.lines.iter_mut().skip(line + 1) {
+            line.start = moved(line.start);
+            line.name_end = moved(line.name_end);
+            line.value = Span { start: moved(line.value.start), end: moved(line.value.end) };
+            line.end = moved(line.end);
+        }
+        self.headers_end = moved(self.headers_end);
+        self.body = Span { start: moved(self.body.start), end: moved(self.body.end) };
+    }
+}
+
 /// Reads on after a defect wherever the rest can still be told apart, so that the request can be answered.
 struct Reader<'b, 'i> {
     bytes: &'b [u8],

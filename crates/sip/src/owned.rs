@@ -1,8 +1,14 @@
 //! A message that owns its octets.
 
-use bytes::Bytes;
+use std::net::IpAddr;
 
-use crate::{Framing, FramingError, Index, Message};
+use bytes::Bytes;
+use model::limits;
+
+use crate::{Framing, FramingError, HeaderId, Index, Message, rewrite, scan};
+
+/// Octets that a mark adds at most: rport and received with the longest address.
+const MARK_BYTES_MAX: usize = 72;
 
 /// A message with its octets and its index, for those who keep it: transactions, the proxy.
 #[derive(Clone, Debug)]
@@ -31,6 +37,31 @@ impl OwnedMessage {
         Self { bytes: Bytes::copy_from_slice(message.bytes()), index: message.index.compact() }
     }
 
+    /// The same, with where the request came from in its topmost Via, as [`crate::Rewrite::mark_top_via`]
+    /// writes it: one copy, and the index is moved instead of made again.
+    ///
+    /// Errors: [`FramingError::MessageTooLarge`] when it gets longer than a message may be.
+    pub fn from_view_marked(message: Message<'_>, received: IpAddr, port: u16) -> Result<Self, FramingError> {
+        let mut index = message.index.compact();
+        let octets = message.bytes();
+        let Some(via) = index.lines.iter().position(|line| line.id == HeaderId::Via) else {
+            return Ok(Self { bytes: Bytes::copy_from_slice(octets), index });
+        };
+        let value = index.lines.get(via).map(|line| line.value).unwrap_or_default();
+        let (before, rest) = scan::cut(octets, usize::from(value.start));
+        let (old, after) = scan::cut(rest, usize::from(value.end - value.start));
+        let mut marked = Vec::with_capacity(octets.len() + MARK_BYTES_MAX);
+        marked.extend_from_slice(before);
+        rewrite::write_marked_top_via(&mut marked, old, received, port);
+        let end = u16::try_from(marked.len()).map_err(|_| FramingError::MessageTooLarge)?;
+        marked.extend_from_slice(after);
+        if marked.len() > limits::MESSAGE_BYTES_MAX {
+            return Err(FramingError::MessageTooLarge);
+        }
+        index.move_after_value(via, end);
+        Ok(Self { bytes: Bytes::from(marked), index })
+    }
+
     /// The message.
     #[inline]
     pub fn view(&self) -> Message<'_> {
@@ -47,6 +78,47 @@ impl OwnedMessage {
 mod tests {
     use super::*;
     use crate::HeaderId;
+
+    #[test]
+    fn a_marked_message_has_the_index_that_parsing_it_would_give() {
+        let datagram = b"\r\nMESSAGE sip:a@b SIP/2.0\r\nTo: <sip:a@b>\r\n\
+            v: SIP/2.0/UDP 192.0.2.1:5062;branch=z9hG4bK1;rport, SIP/2.0/UDP x;branch=z9hG4bK0\r\n\
+            Via: SIP/2.0/TCP y;branch=z9hG4bK9\r\nCall-ID: 1\r\nl: 2\r\n\r\nhi and noise";
+        let mut index = Index::new();
+        index.parse(datagram, Framing::Datagram).unwrap();
+        let view = index.view(datagram);
+
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let address = address.parse().unwrap();
+            let marked = OwnedMessage::from_view_marked(view, address, 4_321).unwrap();
+            let parsed = OwnedMessage::parse(marked.bytes().clone(), Framing::Stream).unwrap();
+            let rewritten = crate::Rewrite::new(view).mark_top_via(address, 4_321).to_message().unwrap();
+
+            assert_eq!(format!("{:?}", marked.index), format!("{:?}", parsed.index));
+            assert_eq!(marked.view().top_via().unwrap().rport(), Some(Some(4_321)));
+            assert_eq!(marked.view().top_via().unwrap().received_address(), Some(address));
+            assert_eq!(marked.view().body(), b"hi");
+            assert_eq!(
+                marked.view().values(HeaderId::Via).collect::<Vec<_>>(),
+                rewritten.view().values(HeaderId::Via).collect::<Vec<_>>()
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_that_grows_too_long_by_its_mark_is_refused() {
+        let head = b"OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP x;rport\r\nContent-Length: ";
+        let mut octets = head.to_vec();
+        let body = limits::MESSAGE_BYTES_MAX - head.len() - 9;
+        octets.extend_from_slice(format!("{body}\r\n\r\n").as_bytes());
+        octets.resize(limits::MESSAGE_BYTES_MAX, b'x');
+        let mut index = Index::new();
+        index.parse(&octets, Framing::Datagram).unwrap();
+
+        let marked = OwnedMessage::from_view_marked(index.view(&octets), [192, 0, 2, 1].into(), 5);
+
+        assert!(matches!(marked, Err(FramingError::MessageTooLarge)));
+    }
 
     #[test]
     fn a_kept_message_is_without_what_stood_around_it() {

@@ -295,6 +295,11 @@ fn keep<'v>(value: &'v [u8], pops: &mut usize, last: &mut usize) -> &'v [u8] {
     start.and_then(|start| value.get(start..end)).map_or(&[], scan::trim)
 }
 
+/// Writes the value of a request's first Via line with where it came from in its first element.
+pub(crate) fn write_marked_top_via(out: &mut Vec<u8>, value: &[u8], received: IpAddr, port: u16) {
+    write_marked(out, value, Mark { received: received.to_canonical(), port });
+}
+
 /// Writes a Via line's value with the mark in its first element.
 fn write_marked(out: &mut Vec<u8>, value: &[u8], mark: Mark) {
     let end = Split::new(value).next_range().map_or(value.len(), |(_, end)| end);

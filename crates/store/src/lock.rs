@@ -9,7 +9,8 @@ const ATTEMPTS: u32 = 50;
 
 /// Opens a store; while it is in use, tries again for a second.
 ///
-/// The process before may still be ending, and one that starts another process shares its locks with it for a moment.
+/// The process before may still be ending, and one that starts another process shares its locks with it for a
+/// moment.
 pub(crate) fn patiently<T>(mut open: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
     for _ in 1..ATTEMPTS {
         match open() {

@@ -64,11 +64,7 @@ impl Authority {
         addresses.dedup();
         let mut params = params(names, server.fqdn.as_str(), LEAF_DAYS)?;
         params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
-        self.sign(
-            params,
-            &deployment.server_certificate(&server.name),
-            &deployment.server_key(&server.name),
-        )
+        self.sign(params, &deployment.server_certificate(&server.name), &deployment.server_key(&server.name))
     }
 
     /// Signs what the command line presents to servers, and writes certificate and key.

@@ -6,9 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Tandem: a survivable SIP front end.
 ///
-/// Servers of a deployment share one folder layout: `tandem init` makes one with certificates, users and a topology
-/// that `tandem up` brings to life on this machine. Exit codes: 0 done, 1 refused or findings, 2 usage or a server
-/// that could not be reached.
+/// Servers of a deployment share one folder layout: `tandem init` makes one with certificates, users and a
+/// topology that `tandem up` brings to life on this machine. Exit codes: 0 done, 1 refused or findings, 2
+/// usage or a server that could not be reached.
 #[derive(Debug, Parser)]
 #[command(name = "tandem", version, max_term_width = 100)]
 pub struct Cli {
@@ -32,7 +32,8 @@ pub enum Output {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make an example deployment: two paired pools, a branch, a control server, certificates, ten users a home.
+    /// Make an example deployment: two paired pools, a branch, a control server, certificates, ten users a
+    /// home.
     Init {
         /// A folder that does not exist yet, or is empty.
         dir: PathBuf,
@@ -77,7 +78,8 @@ pub enum Command {
 /// Which deployment a command speaks to.
 #[derive(Args, Clone, Debug)]
 pub struct DeploymentArgument {
-    /// The deployment's folder: its topology says where the servers are, its operator certificate lets you in.
+    /// The deployment's folder: its topology says where the servers are, its operator certificate lets you
+    /// in.
     #[arg(long = "dir", env = "TANDEM_DIR", default_value = "deployment", value_name = "DIR")]
     pub dir: PathBuf,
 }
@@ -107,14 +109,16 @@ pub enum TopologyCommand {
 /// `tandem user ...`
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Add a user, or change password and home. The password comes from a prompt, or one line of standard input.
+    /// Add a user, or change password and home. The password comes from a prompt, or one line of standard
+    /// input.
     Add {
         /// Address-of-record, like sip:alice@example.com.
         aor: String,
         /// Home pool: a front-end pool or a branch appliance.
         #[arg(long)]
         home: String,
-        /// Digest algorithms offered to this user instead of the pool's, strongest first, like MD5 for an old phone.
+        /// Digest algorithms offered to this user instead of the pool's, strongest first, like MD5 for an old
+        /// phone.
         #[arg(long, value_delimiter = ',')]
         algorithms: Vec<String>,
         #[command(flatten)]

@@ -19,11 +19,16 @@ impl std::error::Error for Usage {}
 
 /// The exit code for a failed command.
 pub fn exit_code(error: &Error) -> ExitCode {
-    let is_unreachable = error.chain().filter_map(|cause| cause.downcast_ref::<PeerError>()).any(|cause| match cause {
-        PeerError::Unreachable { .. } | PeerError::Unknown { .. } | PeerError::Answer { .. } => true,
-        PeerError::Refused { .. } => false,
-    });
-    if is_unreachable || error.downcast_ref::<Usage>().is_some() { ExitCode::from(2) } else { ExitCode::from(1) }
+    let is_unreachable =
+        error.chain().filter_map(|cause| cause.downcast_ref::<PeerError>()).any(|cause| match cause {
+            PeerError::Unreachable { .. } | PeerError::Unknown { .. } | PeerError::Answer { .. } => true,
+            PeerError::Refused { .. } => false,
+        });
+    if is_unreachable || error.downcast_ref::<Usage>().is_some() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::from(1)
+    }
 }
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ fn refuse_existing(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// User parts and homes of the example users: 1001 to 1010 on the first home pool, 2001 to 2010 on the second...
+/// User parts and homes of the example users: 1001 to 1010 on the first home pool, 2001 to 2010 on the
+/// second...
 pub fn example_names(topology: &Topology) -> Vec<(String, PoolName)> {
     let homes = topology.home_pools().zip(1_u32..);
     let names = homes.flat_map(|(pool, thousand)| {
@@ -155,4 +156,3 @@ fn random_bytes(count: usize) -> Result<Vec<u8>> {
         .context("/dev/urandom cannot be read")?;
     Ok(bytes)
 }
-

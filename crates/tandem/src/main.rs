@@ -21,7 +21,8 @@ use anyhow::Result;
 use clap::Parser;
 use tokio::runtime::Builder;
 
-/// Measured: the system's allocator spent a sixth of a REGISTER on memory that one thread takes and another gives back.
+/// Measured: the system's allocator spent a sixth of a REGISTER on memory that one thread takes and another
+/// gives back.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

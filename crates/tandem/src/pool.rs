@@ -41,8 +41,9 @@ pub async fn status(output: Output, dir: &Path) -> Result<ExitCode> {
 }
 
 fn table(answers: &[Asked]) -> Table {
-    let mut table =
-        Table::new(&["server", "pool", "home", "part", "owner", "epoch", "serves", "lease ms", "bindings", "health"]);
+    let mut table = Table::new(&[
+        "server", "pool", "home", "part", "owner", "epoch", "serves", "lease ms", "bindings", "health",
+    ]);
     let dash = || "-".to_owned();
     for asked in answers {
         let Some(status) = &asked.status else {
@@ -52,7 +53,8 @@ fn table(answers: &[Asked]) -> Table {
             continue;
         };
         if status.homes.is_empty() {
-            let (server, pool, health) = (asked.server.to_string(), asked.pool.clone(), status.health.clone());
+            let (server, pool, health) =
+                (asked.server.to_string(), asked.pool.clone(), status.health.clone());
             table.push([server, pool, dash(), dash(), dash(), dash(), dash(), dash(), dash(), health]);
         }
         for home in &status.homes {

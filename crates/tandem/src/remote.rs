@@ -31,7 +31,7 @@ impl Remote {
         let deployment = Deployment::at(dir);
         let topology = serve::read_topology(&deployment.topology())
             .with_context(|| format!("{} is no deployment: name one with --dir", dir.display()))?;
-        let client = PeerClient::new(operator_client(&deployment)?);
+        let client = PeerClient::new(operator_client(&deployment)?, None);
         Ok(Self { topology, client })
     }
 
@@ -45,8 +45,8 @@ impl Remote {
         let is_home = self.topology.home_pools().any(|pool| pool.name == *home);
         let server = self.topology.servers_of(home).next().filter(|_| is_home);
         let names: Vec<_> = self.topology.home_pools().map(|pool| pool.name.to_string()).collect();
-        let server = server
-            .ok_or_else(|| Usage(format!("{home} is no home pool; there are {}", names.join(", "))))?;
+        let server =
+            server.ok_or_else(|| Usage(format!("{home} is no home pool; there are {}", names.join(", "))))?;
         Ok(Self::endpoint(server))
     }
 

@@ -22,7 +22,8 @@ pub async fn run(topology_file: &Path, server: &str, until_stdin_closes: bool) -
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let topology = read_topology(topology_file)?;
-    let name = ServerName::new(server).map_err(|error| Usage(format!("{server:?} is no server name: {error}")))?;
+    let name =
+        ServerName::new(server).map_err(|error| Usage(format!("{server:?} is no server name: {error}")))?;
     let deployment = Deployment::of_topology(topology_file);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

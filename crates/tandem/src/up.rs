@@ -240,7 +240,9 @@ fn softphone_instructions(topology: &Topology, deployment: &Deployment) -> Strin
     }
     let domain = topology.default_domain().map(ToString::to_string).unwrap_or_default();
     format!(
-        "\nregister a softphone (each line is one phone; start two in two terminals):\n{text}  \
-         then call: in baresip type /dial sip:USER@{domain}, in linphonec type call sip:USER@{domain}\n"
+        "\nregister softphones, one in each terminal:\n{text}  \
+         in baresip: /dial sip:USER@{domain}, /accept, /hangup, /contact_next then /message TEXT, /quit\n  \
+         in linphonec: call sip:USER@{domain}, answer, terminate, chat sip:USER@{domain} TEXT, quit;\n  \
+         where there is no sound device, baresip echoes and linphonec needs: soundcard use files\n"
     )
 }

@@ -129,7 +129,8 @@ async fn list(output: Output, remote: &Remote, home: Option<&str>, max: usize) -
     output::print(output, &users, || {
         let mut table = Table::new(&["user", "home", "algorithms"]);
         for user in &users {
-            let algorithms = user.algorithms.as_ref().map_or_else(|| "pool's".to_owned(), |list| list.join(","));
+            let algorithms =
+                user.algorithms.as_ref().map_or_else(|| "pool's".to_owned(), |list| list.join(","));
             table.push([user.aor.to_string(), user.home.to_string(), algorithms]);
         }
         table
@@ -156,7 +157,9 @@ async fn find(output: Output, remote: &Remote, aor: &str) -> Result<()> {
     let found = remote.find(&address(aor)?).await?;
     output::print(output, &found, || {
         let mut table = Table::new(&["user", "home", "backup", "served by", "mode", "devices"]);
-        let name = |pool: &Option<model::PoolName>| pool.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        let name = |pool: &Option<model::PoolName>| {
+            pool.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string)
+        };
         table.push([
             found.aor.to_string(),
             found.home.to_string(),

@@ -19,14 +19,15 @@ use crate::{
 /// Every transaction ends: a non-INVITE one at most 2 * 64 * T1 after its request, an INVITE one without
 /// messages at most `Settings::proceeding_max` after the last of them, then the timer of its last state.
 ///
-/// A table that is full lets its oldest answered non-INVITE transaction go early: a late retransmission of that request
-/// is then taken for a new one, which costs less than refusing everybody until Timer J or K.
+/// A table that is full lets its oldest answered non-INVITE transaction go early: a late retransmission of
+/// that request is then taken for a new one, which costs less than refusing everybody until Timer J or K.
 #[derive(Debug)]
 pub struct Transactions {
     pub(crate) settings: Settings,
     pub(crate) clients: Table<Client>,
     pub(crate) servers: Table<Server>,
-    /// Non-INVITE transactions that only absorb retransmissions, oldest first: they make room when a table is full.
+    /// Non-INVITE transactions that only absorb retransmissions, oldest first: they make room when a table is
+    /// full.
     pub(crate) answered_clients: Answered,
     pub(crate) answered_servers: Answered,
     pub(crate) outputs: VecDeque<Output>,

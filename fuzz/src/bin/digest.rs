@@ -95,8 +95,9 @@ fn print(credentials: &Credentials<'_>) -> Vec<u8> {
         out.extend_from_slice(protection.qop);
         out.push(b',');
     }
-    // The proof is compared as it stands: digits need no escapes, and what is no digit proves nothing.
-    let is_bare = credentials.response.iter().any(|octet| b"\"\\".contains(octet));
+    // The proof is compared as it stands, escapes and all: a token stays one if it can.
+    let needs_quotes = |octet: &u8| b" \t\r\n,\"".contains(octet);
+    let is_bare = !credentials.response.is_empty() && !credentials.response.iter().any(needs_quotes);
     out.extend_from_slice(if is_bare { b"response=" } else { b"response=\"" });
     out.extend_from_slice(credentials.response);
     out.extend_from_slice(if is_bare { b"," } else { b"\"," });

@@ -1,5 +1,5 @@
-//! Messages: what is read is what stands there, a copy is a copy, and what a proxy or a server writes can be read
-//! again and says what it should. Input: one datagram.
+//! Messages: what is read is what stands there, a copy is a copy, and what a proxy or a server writes can be
+//! read again and says what it should. Input: one datagram.
 #![no_main]
 
 use std::net::IpAddr;
@@ -61,7 +61,7 @@ fn stands_in_the_octets(message: Message<'_>, data: &[u8]) {
     for header in message.headers() {
         assert!(!header.name.is_empty() && header.line.starts_with(header.name));
         assert!(header.line.ends_with(b"\r\n") && is_within(header.value, header.line));
-        assert_eq!(header.value.trim_ascii(), header.value);
+        assert!(is_trimmed(header.value));
         assert_eq!(HeaderId::from_name(header.name), header.id);
         if header.id == HeaderId::Other {
             let named = message.header_named(&header.name.to_ascii_uppercase());
@@ -77,9 +77,14 @@ fn stands_in_the_octets(message: Message<'_>, data: &[u8]) {
         let lines = message.headers().filter(|header| header.id == id);
         assert!(message.values(id).eq(lines.flat_map(|header| split_values(header.value))));
         for value in message.values(id) {
-            assert!(is_within(value, message.bytes()) && value.trim_ascii() == value);
+            assert!(is_within(value, message.bytes()) && is_trimmed(value));
         }
     }
+}
+
+fn is_trimmed(value: &[u8]) -> bool {
+    let is_space = |octet: Option<&u8>| octet.is_some_and(|octet| b" \t\r\n".contains(octet));
+    !is_space(value.first()) && !is_space(value.last())
 }
 
 /// Every reader, on every header: what it reads prints and reads again equal.
@@ -105,11 +110,7 @@ fn is_readable_in_every_view(message: Message<'_>) {
             assert_eq!(contact.expires().is_some(), contact.parameters.has(b"expires"));
         }
     }
-    assert!(
-        message.max_forwards().is_ok_and(|hops| hops.is_none_or(|hops| hops < 256))
-            || message.has(HeaderId::MaxForwards)
-    );
-    assert!(message.call_id().is_ok() || message.check_mandatory().is_err());
+    assert!(!matches!(message.max_forwards(), Ok(Some(256..))));
     _ = (message.from(), message.to(), message.expires(), message.routes().count(), message.method());
 }
 

@@ -1,6 +1,6 @@
-//! A routing group: replicas that apply the same commands have the same state, octet for octet, a snapshot changes
-//! nothing, a refused or repeated command changes nothing, and what is bound is what was asked. Input: 0xff and the
-//! octets of a snapshot, or steps, one octet for the kind and more for its choices.
+//! A routing group: replicas that apply the same commands have the same state, octet for octet, a snapshot
+//! changes nothing, a refused or repeated command changes nothing, and what is bound is what was asked.
+//! Input: 0xff and the octets of a snapshot, or steps, one octet for the kind and more for its choices.
 #![no_main]
 
 use bytes::Bytes;
@@ -233,7 +233,8 @@ fn flow(draw: &mut Draw<'_>) -> FlowRecord {
     }
 }
 
-/// The next change, with the REGISTER that it was read from, if any; `None` when that was refused or only asked.
+/// The next change, with the REGISTER that it was read from, if any; `None` when that was refused or only
+/// asked.
 fn change(draw: &mut Draw<'_>, aor: &AddressOfRecord) -> Option<(Change, Option<RegisterRequest>)> {
     let user = |change| Change::User { aor: aor.clone(), change };
     match draw.below(8) {

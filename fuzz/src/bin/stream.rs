@@ -1,6 +1,6 @@
 //! Cutting messages out of a stream: however it arrives in pieces, the same messages come out, and what was
-//! scanned is not scanned again. Input: how many lengths of pieces, these, then the stream; 0xff in the stream
-//! stands for 2,048 octets `x`, so that a short input reaches the limits.
+//! scanned is not scanned again. Input: how many lengths of pieces, these, then the stream; 0xff in the
+//! stream stands for 2,048 octets `x`, so that a short input reaches the limits.
 #![no_main]
 
 use fuzz::{Draw, Parts};
@@ -28,8 +28,8 @@ fuzz_target!(|data: &[u8]| {
     // A header section above its limit is given up earlier when it arrives in pieces.
     let gave_up = Err(FramingError::HeaderSectionTooLarge);
     if in_pieces.end == gave_up {
-        // TODO(sip counts the same octets in either case): a piece that ends inside the empty line after a header
-        // section of the largest length is refused, the same section at once is not.
+        // TODO(sip counts the same octets in either case): a piece that ends inside the empty line after a
+        // header section of the largest length is refused, the same section at once is not.
         let is_at_the_limit = stream.len() > limits::HEADER_SECTION_BYTES_MAX;
         assert!(at_once.end.is_err() || is_at_the_limit);
         assert!(at_once.events.starts_with(&in_pieces.events));
@@ -129,8 +129,9 @@ fn read<'s>(stream: &'s [u8], cuts: &[usize]) -> Outcome<'s> {
     }
 }
 
-/// The octets that the last step saw are replaced, but for the first two, which tell line ends between messages, and
-/// the last, which a line feed is compared with: the framer does not notice before the header section is whole.
+/// The octets that the last step saw are replaced, but for the first two, which tell line ends between
+/// messages, and the last, which a line feed is compared with: the framer does not notice before the header
+/// section is whole.
 fn does_not_look_back(mut framer: StreamFramer, buffered: &[u8], seen: usize) {
     let mut real = framer.clone();
     let expected = real.step(buffered);

@@ -1,6 +1,6 @@
-//! Transactions against a ledger: whatever comes in whatever order, every transaction ends once and in time, a
-//! refused input changes nothing, a request that comes again is absorbed, and the tables are empty in the end.
-//! Input: steps, one octet for the kind and more for its choices.
+//! Transactions against a ledger: whatever comes in whatever order, every transaction ends once and in time,
+//! a refused input changes nothing, a request that comes again is absorbed, and the tables are empty in the
+//! end. Input: steps, one octet for the kind and more for its choices.
 #![no_main]
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

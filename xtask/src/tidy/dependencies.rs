@@ -8,8 +8,8 @@ use crate::commands::root;
 
 const TABLE_HEADING: &str = "| crate | ring | may depend on |";
 
-/// Breaches: a crate without a row, a dependency the table does not allow, a row without a crate, a dependency on
-/// somebody else's crate without its reason in the decision note.
+/// Breaches: a crate without a row, a dependency the table does not allow, a row without a crate, a
+/// dependency on somebody else's crate without its reason in the decision note.
 pub fn check() -> Result<Vec<String>> {
     let mut breaches = Vec::new();
     let allowed = table()?;
@@ -31,7 +31,11 @@ pub fn check() -> Result<Vec<String>> {
         breaches.extend(check_member(member, &allowed)?);
     }
     for name in allowed.keys() {
-        if !members.iter().filter_map(toml::Value::as_str).any(|m| m.rsplit('/').next() == Some(name.as_str())) {
+        if !members
+            .iter()
+            .filter_map(toml::Value::as_str)
+            .any(|m| m.rsplit('/').next() == Some(name.as_str()))
+        {
             breaches.push(format!("ARCHITECTURE.md: the table names {name}, which is no crate here"));
         }
     }
@@ -48,7 +52,8 @@ fn check_member(member: &str, allowed: &BTreeMap<String, Vec<String>>) -> Result
     let mut breaches = Vec::new();
     for dependency in keys(&manifest, &["dependencies"]) {
         if allowed.contains_key(&dependency) && !row.contains(&dependency) {
-            breaches.push(format!("{path}: {name} may not depend on {dependency} (table of ARCHITECTURE.md)"));
+            breaches
+                .push(format!("{path}: {name} may not depend on {dependency} (table of ARCHITECTURE.md)"));
         }
     }
     Ok(breaches)
@@ -64,7 +69,8 @@ fn keys(table: &toml::Table, path: &[&str]) -> Vec<String> {
 
 fn table() -> Result<BTreeMap<String, Vec<String>>> {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).context("ARCHITECTURE.md")?;
-    let rows = text.lines().skip_while(|line| *line != TABLE_HEADING).skip(2).take_while(|l| l.starts_with('|'));
+    let rows =
+        text.lines().skip_while(|line| *line != TABLE_HEADING).skip(2).take_while(|l| l.starts_with('|'));
     let table: BTreeMap<_, _> = rows
         .filter_map(|row| {
             let mut cells = row.trim_matches('|').split('|').map(str::trim);

@@ -57,15 +57,15 @@ pub async fn read(
     Ok(Json(found.map(record).transpose()?))
 }
 
-/// `POST /v1/control/KEY`: compare-and-set. Any server of the topology may; each writes only its own pools' records.
+/// `POST /v1/control/KEY`: compare-and-set. Any server of the topology may; each writes only its own pools'
+/// records.
 pub async fn compare_and_set(
     State(store): State<Arc<RedbControlStore>>,
     Extension(_caller): Extension<Caller>,
     Path(key): Path<String>,
     Json(wish): Json<CompareAndSet>,
 ) -> Result<Json<Swap>, ApiError> {
-    let outcome =
-        blocking(move || store.compare_and_set(&key, wish.expected, wish.value.as_bytes())).await?;
+    let outcome = blocking(move || store.compare_and_set(&key, wish.expected, wish.value.as_bytes())).await?;
     match outcome.map_err(|error| refused(&error))? {
         CasOutcome::Stored { version, .. } => Ok(Json(Swap::Stored { version })),
         CasOutcome::Conflict { found } => Ok(Json(Swap::Conflict { found: found.map(record).transpose()? })),

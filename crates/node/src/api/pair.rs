@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{ApiError, blocking};
 use crate::{
-    Shared, Scopes,
+    Scopes, Shared,
     peers::{Caller, Identity},
 };
 
@@ -31,11 +31,16 @@ pub async fn promise(
 ) -> Result<Json<PromiseAnswer>, ApiError> {
     let asker = pool_of(&shared, &caller)?;
     if asker != body.from {
-        return Err(ApiError::new(StatusCode::FORBIDDEN, format!("{asker} cannot ask in the name of {}", body.from)));
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            format!("{asker} cannot ask in the name of {}", body.from),
+        ));
     }
-    let missing = || ApiError::new(StatusCode::NOT_FOUND, format!("no part in the ownership of {}", body.home));
+    let missing =
+        || ApiError::new(StatusCode::NOT_FOUND, format!("no part in the ownership of {}", body.home));
     let handle = shared.ownerships.of(&body.home).ok_or_else(missing)?;
-    let overloaded = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the ownership machine does not answer");
+    let overloaded =
+        || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the ownership machine does not answer");
     let answer = handle.ask(body.clone()).await.ok_or_else(overloaded)?;
     answer.map(Json).map_err(|error| {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -66,12 +71,14 @@ pub async fn journal(
     {
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
-            format!("{asker} has no part in serving the users of {}: it may read the directory only", query.home),
+            format!(
+                "{asker} has no part in serving the users of {}: it may read the directory only",
+                query.home
+            ),
         ));
     }
     let mut news = shared.user_news.subscribe();
-    let cursor =
-        Cursor { home: query.home, sequence: query.sequence, epoch: Epoch::new(query.epoch) };
+    let cursor = Cursor { home: query.home, sequence: query.sequence, epoch: Epoch::new(query.epoch) };
     let scope = query.scope;
     let wait = Duration::from_millis(query.wait_ms).min(JOURNAL_WAIT_MAX);
     let mut page = read(&shared, cursor.clone(), scope).await?;
@@ -83,8 +90,7 @@ pub async fn journal(
 
 async fn read(shared: &Arc<Shared>, cursor: Cursor, scope: Scope) -> Result<store::Page, ApiError> {
     let users = Arc::clone(&shared.users);
-    let page =
-        blocking(move || users.journal(&cursor, limits::ACCOUNTS_PER_PAGE_MAX, scope)).await?;
+    let page = blocking(move || users.journal(&cursor, limits::ACCOUNTS_PER_PAGE_MAX, scope)).await?;
     page.map_err(|error| match error {
         JournalError::Ahead { .. } | JournalError::Diverged { .. } => {
             ApiError::new(StatusCode::CONFLICT, &error)

@@ -158,9 +158,13 @@ fn record(account: Account) -> UserRecord {
 fn change(shared: &Shared, user: UserPut) -> Result<AccountChange, ApiError> {
     let aor = user.aor;
     if !shared.topology.domains.iter().any(|domain| domain.as_str() == aor.domain()) {
-        return Err(ApiError::bad_request(format!("{aor}: {} is no domain of this deployment", aor.domain())));
+        return Err(ApiError::bad_request(format!(
+            "{aor}: {} is no domain of this deployment",
+            aor.domain()
+        )));
     }
-    let wrong = |what: &str| ApiError::bad_request(format!("{aor}: {what} is not hexadecimal of the right length"));
+    let wrong =
+        |what: &str| ApiError::bad_request(format!("{aor}: {what} is not hexadecimal of the right length"));
     let credentials = Credentials {
         ha1_md5: octets(&user.ha1_md5).ok_or_else(|| wrong("ha1_md5"))?,
         ha1_sha256: octets(&user.ha1_sha256).ok_or_else(|| wrong("ha1_sha256"))?,
@@ -178,7 +182,8 @@ fn change(shared: &Shared, user: UserPut) -> Result<AccountChange, ApiError> {
 }
 
 fn octets<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
     let pairs = digits.chunks(2).map(|pair| match pair {
         [high, low] => Some(high << 4 | low),
         _ => None,

@@ -41,7 +41,8 @@ pub struct HomeStatus {
     pub epoch: Option<Epoch>,
     /// `full` or `resiliency` when this server serves the users now.
     pub service: Option<String>,
-    /// Milliseconds until this server's authority ends unless it is renewed; `None` = it has none, or it has no end.
+    /// Milliseconds until this server's authority ends unless it is renewed; `None` = it has none, or it has
+    /// no end.
     pub authority_ms: Option<u64>,
     /// Bindings that this server keeps for the home pool.
     pub bindings: u64,

@@ -1,6 +1,11 @@
 //! The asking side.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -10,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use model::{Fqdn, limits};
 use rustls::{ClientConfig, pki_types::ServerName as TlsName};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::TcpStream, sync::Mutex, time::timeout};
+use tokio::{net::TcpSocket, sync::Mutex, time::timeout};
 use tokio_rustls::TlsConnector;
 
 /// Connections kept open to one endpoint between requests.
@@ -79,13 +84,15 @@ type Sender = SendRequest<Full<Bytes>>;
 #[derive(Clone)]
 pub struct PeerClient {
     connector: TlsConnector,
+    source: Option<IpAddr>,
     idle: Arc<Mutex<HashMap<Endpoint, Vec<Sender>>>>,
 }
 
 impl PeerClient {
-    /// A client that presents the certificate in `tls`.
-    pub fn new(tls: Arc<ClientConfig>) -> Self {
-        Self { connector: TlsConnector::from(tls), idle: Arc::default() }
+    /// A client that presents the certificate in `tls` and connects from the address `source`: a server from
+    /// the one that the topology gives it, so that rules between sites can name it.
+    pub fn new(tls: Arc<ClientConfig>, source: Option<IpAddr>) -> Self {
+        Self { connector: TlsConnector::from(tls), source, idle: Arc::default() }
     }
 
     /// Asks with GET.
@@ -168,8 +175,9 @@ impl PeerClient {
         within: Duration,
     ) -> Result<Bytes, PeerError> {
         let sender = match timeout(within, self.sender(endpoint)).await {
-            Ok(connected) => connected
-                .map_err(|source| PeerError::Unreachable { endpoint: endpoint.clone(), source })?,
+            Ok(connected) => {
+                connected.map_err(|source| PeerError::Unreachable { endpoint: endpoint.clone(), source })?
+            }
             Err(_) => {
                 let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
                 return Err(PeerError::Unreachable { endpoint: endpoint.clone(), source });
@@ -202,7 +210,8 @@ impl PeerClient {
     ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let response = sender.send_request(request).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), limits::PEER_BODY_BYTES_MAX).collect().await?.to_bytes();
+        let body =
+            Limited::new(response.into_body(), limits::PEER_BODY_BYTES_MAX).collect().await?.to_bytes();
         let mut idle = self.idle.lock().await;
         let connections = idle.entry(endpoint.clone()).or_default();
         if connections.len() < IDLE_CONNECTIONS_MAX {
@@ -226,12 +235,18 @@ impl PeerClient {
     }
 
     async fn connect(&self, endpoint: &Endpoint) -> std::io::Result<Sender> {
-        let stream = TcpStream::connect(endpoint.address).await?;
+        let address = endpoint.address;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        if let Some(source) = self.source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
+            socket.bind(SocketAddr::new(source, 0))?;
+        }
+        let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         let name = TlsName::try_from(endpoint.name.as_str().to_owned()).map_err(std::io::Error::other)?;
         let stream = self.connector.connect(name, stream).await?;
-        let (sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
         tokio::spawn(connection);
         Ok(sender)
     }

@@ -19,7 +19,9 @@ pub enum ServeError {
         name: ServerName,
     },
     /// The role is not part of this version.
-    #[error("this version does not run the role {role}: remove the server from the topology or start another one")]
+    #[error(
+        "this version does not run the role {role}: remove the server from the topology or start another one"
+    )]
     RoleNotThere {
         /// The role asked for.
         role: Role,

@@ -21,7 +21,10 @@ use crate::{
     Shared, accounts, api, clock,
     peers::{PeerClient, PeerServer},
     replication,
-    shard::{Shard, SharedLedger, mail::{Mail, Mailer}},
+    shard::{
+        Shard, SharedLedger,
+        mail::{Mail, Mailer},
+    },
 };
 
 /// Folder of bindings in the server's data folder.
@@ -42,7 +45,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let certificates = Certificates::read(deployment, &server.name)?;
-    let client = PeerClient::new(Arc::clone(&certificates.internal_client));
+    let client = own_client(&certificates, &server);
     let listener = PeerServer::bind(
         server.listen.internal_http,
         Arc::clone(&certificates.internal_server),
@@ -76,6 +79,12 @@ pub async fn run(
     }
     info!(node = %shared.server.name, "server stopped");
     Ok(())
+}
+
+/// Asks other servers from this server's own address.
+fn own_client(certificates: &Certificates, server: &Server) -> PeerClient {
+    let source = server.listen.internal_http.ip();
+    PeerClient::new(Arc::clone(&certificates.internal_client), Some(source).filter(|ip| !ip.is_unspecified()))
 }
 
 /// Opens the stores and everything that all parts share.
@@ -208,8 +217,8 @@ fn start_shards(shared: &Arc<Shared>, certificates: &Certificates) -> Result<Sha
     Ok(Shards { mailers, threads })
 }
 
-/// Authority that needs nobody's promise: of a pool without partner, and of a branch appliance, whose mode follows what
-/// it reaches.
+/// Authority that needs nobody's promise: of a pool without partner, and of a branch appliance, whose mode
+/// follows what it reaches.
 async fn stand_alone(shared: Arc<Shared>) {
     let Some(home) = shared.own_home else { return };
     if shared.topology.partner_of(&shared.pool).is_some() {

@@ -27,8 +27,7 @@ impl Shard {
             return self.reject(server, view, &Reject::ServerInternal);
         };
         let record_route = dialog_forming(view);
-        let incoming =
-            Incoming { server, request: Arc::clone(request), leg, record_route, routing, targets };
+        let incoming = Incoming { server, request: Arc::clone(request), leg, record_route, routing, targets };
         match self.proxy.start(turn.now, incoming) {
             Ok(()) => {}
             Err(ProxyError::NoTargets) => self.reject(server, view, &Reject::TemporarilyUnavailable),
@@ -58,7 +57,8 @@ impl Shard {
         }
     }
 
-    /// An ACK for a 2xx: along the route of its dialog, without a transaction (RFC 3261 sections 16.11 and 17.1).
+    /// An ACK for a 2xx: along the route of its dialog, without a transaction (RFC 3261 sections 16.11 and
+    /// 17.1).
     pub(super) fn acknowledge(
         &mut self,
         turn: &Turn<'_>,
@@ -67,15 +67,14 @@ impl Shard {
         from: Peer,
     ) {
         let view = request.view();
-        if proxy::validate(view, &self.settings.rules).is_err() {
+        if proxy::validate_checked(view, &self.settings.rules).is_err() {
             return;
         }
         let Ok(found) = preprocess(view, &from, &self.legs) else { return };
         let Ok(targets) = self.destinations(turn, origin, view, from, &found) else { return };
         let prefix: Bytes = self.branch_prefix.clone();
         for target in targets.iter().take(1) {
-            let Ok(message) =
-                stateless::forward(view, found.routing, target, &self.settings.proxy, &prefix)
+            let Ok(message) = stateless::forward(view, found.routing, target, &self.settings.proxy, &prefix)
             else {
                 return;
             };

@@ -29,7 +29,12 @@ impl Legs {
         let list = |protocol, addresses: &[SocketAddr], is_internal| {
             addresses
                 .iter()
-                .map(|&address| Listener { protocol, address, is_internal, leg: Arc::new(leg(protocol, address, None)) })
+                .map(|&address| Listener {
+                    protocol,
+                    address,
+                    is_internal,
+                    leg: Arc::new(leg(protocol, address, None)),
+                })
                 .collect::<Vec<_>>()
         };
         let mut listeners = list(Protocol::Udp, &listen.udp, false);

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, Protocol};
 use proxy::{Reject, Target};
 use registrar::{Binding, FlowView};
-use siphasher::sip::SipHasher13;
 use sip::{NameAddr, Scheme, Uri};
+use siphasher::sip::SipHasher13;
 
 use super::{Origin, Shard, Turn};
 use crate::shared::Place;
@@ -31,7 +31,8 @@ impl Shard {
         match self.shared.place(user.home, turn.authority, turn.now) {
             Place::Here(_) => {
                 let bindings = self.shared.bindings(user.home, aor);
-                let targets: Vec<_> = bindings.iter().filter_map(|binding| self.target(aor, binding)).collect();
+                let targets: Vec<_> =
+                    bindings.iter().filter_map(|binding| self.target(aor, binding)).collect();
                 if targets.is_empty() { Err(Reject::TemporarilyUnavailable) } else { Ok(targets) }
             }
             // Who sent it here knows less than we do; sending it back would only make a loop.
@@ -84,7 +85,8 @@ impl Shard {
         match flow.peer.protocol {
             Protocol::Udp => {
                 let peer = Peer { remote: datagram_address(contact, flow.peer.remote), ..flow.peer };
-                let is_translated = peer.remote != flow.peer.remote || contact_address(contact) == Some(peer.remote);
+                let is_translated =
+                    peer.remote != flow.peer.remote || contact_address(contact) == Some(peer.remote);
                 let leg = if is_translated {
                     self.legs.towards(&peer, false)?
                 } else {
@@ -130,8 +132,8 @@ impl Shard {
     }
 }
 
-/// Where datagrams for a contact go: to the contact when it names the address the phone sent from, which may have
-/// another port there; else to that source address itself, which is what a NAT shows us.
+/// Where datagrams for a contact go: to the contact when it names the address the phone sent from, which may
+/// have another port there; else to that source address itself, which is what a NAT shows us.
 fn datagram_address(contact: &[u8], source: SocketAddr) -> SocketAddr {
     match contact_address(contact) {
         Some(address) if address.ip() == source.ip() => address,

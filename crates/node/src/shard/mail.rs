@@ -48,8 +48,9 @@ impl Mailer {
         Self { waiting: Arc::default(), waker }
     }
 
-    /// Puts something in and wakes the shard. Messages are dropped when the mailbox is full, as a network would;
-    /// outcomes and the order to stop never are, since their number is bounded by what waits for the disk.
+    /// Puts something in and wakes the shard. Messages are dropped when the mailbox is full, as a network
+    /// would; outcomes and the order to stop never are, since their number is bounded by what waits for the
+    /// disk.
     pub fn post(&self, mail: Mail) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let may_be_lost = match &mail {

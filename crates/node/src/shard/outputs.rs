@@ -48,9 +48,17 @@ impl Shard {
     fn proxy_output(&mut self, turn: &Turn<'_>, output: proxy::Output) {
         use proxy::Output;
         match output {
-            Output::Forward { branch, request, next_hop } => self.send_request(turn, branch, request, &next_hop),
+            Output::Forward { branch, request, next_hop } => {
+                self.send_request(turn, branch, request, &next_hop)
+            }
             Output::Respond { server, status, response } => {
-                let _ended_meanwhile = self.transactions.respond(turn.now, server, status, response);
+                let passed_on = (status >= 200).then(|| self.passed_on.remove(server)).flatten();
+                match passed_on.filter(|_| matches!(status, 408 | 500 | 503)) {
+                    Some(request) => self.owner_failed(server, request.view()),
+                    None => {
+                        let _ended_meanwhile = self.transactions.respond(turn.now, server, status, response);
+                    }
+                }
             }
             Output::Cancel { branch, request, next_hop } => {
                 let peer = self.sent.peer(u64::from(branch)).or_else(|| self.resolve(&next_hop));
@@ -108,7 +116,13 @@ impl Shard {
         self.sockets.connect(&destination).ok()
     }
 
-    pub(super) fn transmit(&mut self, turn: &Turn<'_>, to: Peer, bytes: Bytes, client: Option<ClientTransaction>) {
+    pub(super) fn transmit(
+        &mut self,
+        turn: &Turn<'_>,
+        to: Peer,
+        bytes: Bytes,
+        client: Option<ClientTransaction>,
+    ) {
         match self.sockets.send(&to, &bytes) {
             Ok(()) => {}
             Err(SendError::OtherShard { shard }) => {

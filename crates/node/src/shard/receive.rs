@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::Peer;
-use sip::{Framing, FramingError, HeaderError, Message, OwnedMessage, Rewrite};
+use sip::{Framing, FramingError, HeaderError, Message, OwnedMessage};
 
 use super::{Origin, Shard, Turn, mail::Mail};
 use crate::peers::Identity;
@@ -108,7 +108,8 @@ impl Shard {
         self.drain(turn, origin);
     }
 
-    /// What cannot be framed is answered where it can be told to whom (RFC 3261 section 18.3, phones need it).
+    /// What cannot be framed is answered where it can be told to whom (RFC 3261 section 18.3, phones need
+    /// it).
     fn malformed(&mut self, peer: Peer, message: Message<'_>, error: FramingError) {
         self.shared.counters.messages_malformed.add();
         if let Some(status) = error.status()
@@ -131,15 +132,14 @@ impl Shard {
     }
 }
 
-/// The request as kept, with `received` and `rport` where they are needed (RFC 3261 section 18.2.1, RFC 3581).
+/// The request as kept, with `received` and `rport` where they are needed (RFC 3261 section 18.2.1, RFC
+/// 3581).
 fn marked(message: Message<'_>, peer: &Peer) -> Result<OwnedMessage, FramingError> {
     let needs_mark = message.top_via().is_ok_and(|via| {
         via.rport().is_some() || via.host_address() != Some(peer.remote.ip()) || via.received().is_some()
     });
     if needs_mark {
-        let mut rewrite = Rewrite::new(message);
-        rewrite.mark_top_via(peer.remote.ip(), peer.remote.port());
-        rewrite.to_message()
+        OwnedMessage::from_view_marked(message, peer.remote.ip(), peer.remote.port())
     } else {
         Ok(OwnedMessage::from_view(message))
     }

@@ -23,6 +23,9 @@ use crate::{HomeIndex, clock};
 
 /// Retry-After when a write failed or its outcome is unknown, in seconds.
 const RETRY_AFTER_WRITE_S: u64 = 5;
+/// Retry-After when the owner did not answer what was forwarded to it, in seconds: by then we know whether it
+/// is silent.
+const RETRY_AFTER_FORWARD_S: u64 = 2;
 
 /// A REGISTER that waits for the disk.
 pub struct Waiting {
@@ -61,12 +64,10 @@ impl Shard {
         let home = self.shared.directory.user(&aor).map(|user| user.home).or(self.shared.own_home);
         let Some(home) = home else { return self.reject(server, view, &Reject::NotFound) };
         match self.decide(turn, home) {
-            RegisterDecision::Serve { epoch, .. } => {
-                match self.authenticate(turn, view, false) {
-                    Ok(_) => self.serve(turn, origin, server, request, from, home, epoch),
-                    Err(rejection) => self.answer_rejection(server, view, &rejection),
-                }
-            }
+            RegisterDecision::Serve { epoch, .. } => match self.authenticate(turn, view, false) {
+                Ok(_) => self.serve(turn, origin, server, request, from, home, epoch),
+                Err(rejection) => self.answer_rejection(server, view, &rejection),
+            },
             RegisterDecision::Forward { owner } => self.pass_on(turn, origin, server, request, from, &owner),
             RegisterDecision::Redirect { owner, then } => {
                 self.redirect(server, view, from, &owner, then.as_ref());
@@ -340,7 +341,8 @@ impl Shard {
         self.answer(server, request, 302, &headers);
     }
 
-    /// As the edge of a second flow: to the owner, with a Path back to this flow (RFC 5626 section 5.1, RFC 3327).
+    /// As the edge of a second flow: to the owner, with a Path back to this flow (RFC 5626 section 5.1, RFC
+    /// 3327).
     fn pass_on(
         &mut self,
         turn: &Turn<'_>,
@@ -361,6 +363,8 @@ impl Shard {
             return self.reject(server, view, &Reject::ServerInternal);
         };
         let mut rewrite = Rewrite::new(view);
+        // Only a REGISTER whose Route names nobody but us comes here; left in, it would lead back to us.
+        rewrite.remove_route_all();
         rewrite.push_path(path.as_bytes());
         let Ok(with_path) = rewrite.to_message() else {
             return self.reject(server, view, &Reject::MessageTooLarge);
@@ -375,7 +379,14 @@ impl Shard {
             leg,
         };
         let with_path = Arc::new(with_path);
+        self.passed_on.insert(turn.now, server, Arc::clone(request));
         self.forward(turn, origin, server, &with_path, from, vec![target], proxy::Routing::default());
+    }
+
+    /// The owner could not be reached or cannot serve: the phone is told to come back, not that something is
+    /// wrong.
+    pub(super) fn owner_failed(&mut self, server: ServerTransaction, request: Message<'_>) {
+        self.unavailable(server, request, Duration::from_secs(RETRY_AFTER_FORWARD_S));
     }
 }
 

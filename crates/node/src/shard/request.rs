@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, ServerTransaction};
-use proxy::{Preprocessed, Reject, Target, preprocess, validate};
+use proxy::{Preprocessed, Reject, Target, preprocess, validate_checked};
 use registrar::authentication::Rejection;
 use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri};
 
@@ -15,7 +15,8 @@ use crate::flow_token::TokenFlow;
 const OPTIONS_HEADERS: [(&str, &[u8]); 4] = [
     (
         "Allow",
-        b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, UPDATE, PRACK, SUBSCRIBE, NOTIFY, REFER, PUBLISH",
+        b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, UPDATE, PRACK, SUBSCRIBE, NOTIFY, REFER, \
+          PUBLISH",
     ),
     ("Accept", b"*/*"),
     ("Accept-Encoding", b"identity"),
@@ -33,7 +34,10 @@ impl Shard {
         from: Peer,
     ) {
         let view = request.view();
-        if let Err(reject) = validate(view, &self.settings.rules) {
+        if self.is_plain_register(view) {
+            return self.register(turn, origin, server, request, from);
+        }
+        if let Err(reject) = validate_checked(view, &self.settings.rules) {
             let is_last_hop_question = view.method() == Method::Options && reject == Reject::TooManyHops;
             if is_last_hop_question {
                 return self.answer_options(server, view);
@@ -61,6 +65,14 @@ impl Shard {
         }
     }
 
+    /// A REGISTER addressed to us and to nobody beyond: what a proxy checks and takes away is not in it.
+    fn is_plain_register(&self, request: Message<'_>) -> bool {
+        request.method() == Method::Register
+            && !request.has(HeaderId::Route)
+            && !request.has(HeaderId::ProxyRequire)
+            && Uri::parse(request.request_uri()).is_ok_and(|uri| self.legs.is_own(&uri))
+    }
+
     /// An OPTIONS that asks this server about itself: no user part, addressed to us, no route beyond us.
     fn is_for_us(&self, request: Message<'_>, found: &Preprocessed<'_>) -> bool {
         request.method() == Method::Options
@@ -68,8 +80,9 @@ impl Shard {
             && Uri::parse(&found.request_uri).is_ok_and(|uri| uri.user.is_none() && self.legs.is_own(&uri))
     }
 
-    /// Answers an OPTIONS that asks this server about itself, without a transaction: an answer that every copy of the
-    /// request gets again needs none (RFC 3261 section 8.2.7). `false` when it is for somebody else.
+    /// Answers an OPTIONS that asks this server about itself, without a transaction: an answer that every
+    /// copy of the request gets again needs none (RFC 3261 section 8.2.7). `false` when it is for somebody
+    /// else.
     pub(super) fn answer_options_at_once(&mut self, peer: Peer, request: Message<'_>) -> bool {
         let is_candidate = request.method() == Method::Options
             && !request.has(HeaderId::Route)
@@ -91,8 +104,8 @@ impl Shard {
         self.answer(server, request, 200, &OPTIONS_HEADERS);
     }
 
-    /// Lets a request in: from our own servers, inside a dialog that we are on the path of, or from a user of ours who
-    /// proves it. `false`: a challenge was sent.
+    /// Lets a request in: from our own servers, inside a dialog that we are on the path of, or from a user of
+    /// ours who proves it. `false`: a challenge was sent.
     ///
     /// Errors: 403 for those who are neither.
     fn admit(
@@ -186,7 +199,10 @@ impl Shard {
         let user = uri.user?;
         if uri.host_address().is_some() {
             let domain = self.settings.domains.first()?;
-            return self.legs.is_own(uri).then(|| AddressOfRecord::from_parts(user, domain.as_bytes()).ok())?;
+            return self
+                .legs
+                .is_own(uri)
+                .then(|| AddressOfRecord::from_parts(user, domain.as_bytes()).ok())?;
         }
         let aor = AddressOfRecord::from_parts(user, uri.host).ok()?;
         self.settings.is_our_domain(aor.domain()).then_some(aor)

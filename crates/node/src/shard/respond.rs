@@ -5,8 +5,8 @@ use std::hash::Hasher;
 use bytes::Bytes;
 use model::{Peer, Protocol, ServerTransaction};
 use proxy::{Reject, reject_response};
-use siphasher::sip::SipHasher13;
 use sip::{Message, Method, ResponseBuilder, reason_phrase};
+use siphasher::sip::SipHasher13;
 use tracing::debug;
 
 use super::Shard;
@@ -97,7 +97,8 @@ fn can_be_answered(request: Message<'_>) -> bool {
         && request.header(sip::HeaderId::CSeq).is_some()
 }
 
-/// Where a stateless response goes: the source address, at the port of Via unless `rport` asked (RFC 3581 section 4).
+/// Where a stateless response goes: the source address, at the port of Via unless `rport` asked (RFC 3581
+/// section 4).
 fn response_peer(peer: &Peer, request: Message<'_>) -> Peer {
     let mut to = *peer;
     if peer.protocol == Protocol::Udp

@@ -36,7 +36,11 @@ impl ShardSettings {
         let loop_key = shared.loop_key;
         Self {
             proxy: proxy::Settings { loop_key, ..proxy::Settings::default() },
-            rules: proxy::Rules { loop_key, option_tags: vec![Bytes::from_static(b"path")], ..Default::default() },
+            rules: proxy::Rules {
+                loop_key,
+                option_tags: vec![Bytes::from_static(b"path")],
+                ..Default::default()
+            },
             transactions: transaction::Settings {
                 seed: clock::random_seed(),
                 ..transaction::Settings::default()
