@@ -14,6 +14,7 @@ mod namespace;
 mod phone;
 mod sipp;
 mod socket;
+pub mod softphone;
 mod wait;
 
 pub use deployment::{Deployment, Ran, SERVERS, Timing, tandem_binary};

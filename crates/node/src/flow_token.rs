@@ -17,6 +17,11 @@ const MAC_BYTES: usize = 8;
 /// Most octets of a token before it is written in hexadecimal: two IPv6 addresses.
 const TOKEN_BYTES_MAX: usize = 1 + 4 + 8 + 2 * 19 + MAC_BYTES;
 
+/// First character of a dialog's mark; no hexadecimal digit, so that no flow token begins with it.
+const DIALOG_LETTER: char = 'm';
+/// Octets of a dialog's mark.
+const DIALOG_MARK_BYTES: usize = 17;
+
 /// Makes and reads the tokens of one server.
 #[derive(Clone, Debug)]
 pub struct FlowTokens {
@@ -37,6 +42,33 @@ impl FlowTokens {
     /// Tokens under `key`, shared by all boots of this server, for connections of this `boot`.
     pub const fn new(key: (u64, u64), boot: u32) -> Self {
         Self { key, boot }
+    }
+
+    /// The mark of a dialog that we are on the path of: what stands in the user part of our Record-Route.
+    ///
+    /// Who cannot make it cannot have it from anywhere but the dialog itself; so a request that brings it back is one of
+    /// that dialog, and needs no credentials.
+    pub fn dialog_mark(&self, call_id: &[u8]) -> String {
+        let mut hasher = SipHasher24::new_with_keys(self.key.1, self.key.0);
+        hasher.write(call_id);
+        format!("{DIALOG_LETTER}{:016x}", hasher.finish())
+    }
+
+    /// Whether the user part of a Route is the mark of the dialog with this Call-ID, with or without a flow token.
+    pub fn is_of_dialog(&self, user: &[u8], call_id: &[u8]) -> bool {
+        user.get(..DIALOG_MARK_BYTES) == Some(self.dialog_mark(call_id).as_bytes())
+    }
+
+    /// The flow token in the user part of a Route, behind the mark of a dialog or alone.
+    pub fn token_in(user: &[u8]) -> Option<&[u8]> {
+        match user.split_first() {
+            Some((&letter, _)) if char::from(letter) == DIALOG_LETTER && user.len() == DIALOG_MARK_BYTES => None,
+            Some((&letter, _)) if char::from(letter) == DIALOG_LETTER && user.get(DIALOG_MARK_BYTES) == Some(&b'.') => {
+                user.get(DIALOG_MARK_BYTES + 1..)
+            }
+            Some(_) => Some(user),
+            None => None,
+        }
     }
 
     /// Writes the token of a flow: lower-case hexadecimal, at most 118 characters.
@@ -183,6 +215,20 @@ mod tests {
             after.read(before.write(&peer(Protocol::Udp)).as_bytes()),
             Some(TokenFlow::Alive(peer(Protocol::Udp)))
         );
+    }
+
+    #[test]
+    fn the_mark_of_a_dialog_is_good_for_its_call_id_only() {
+        let tokens = FlowTokens::new((1, 2), 9);
+        let mark = tokens.dialog_mark(b"call-1");
+        let both = format!("{mark}.{}", tokens.write(&peer(Protocol::Tls)));
+
+        assert!(tokens.is_of_dialog(mark.as_bytes(), b"call-1"));
+        assert!(tokens.is_of_dialog(both.as_bytes(), b"call-1"));
+        assert!(!tokens.is_of_dialog(mark.as_bytes(), b"call-2"));
+        assert!(!FlowTokens::new((1, 3), 9).is_of_dialog(mark.as_bytes(), b"call-1"));
+        assert_eq!(FlowTokens::token_in(mark.as_bytes()), None);
+        assert!(tokens.read(FlowTokens::token_in(both.as_bytes()).unwrap()).is_some());
     }
 
     #[test]

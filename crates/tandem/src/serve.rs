@@ -16,10 +16,12 @@ use crate::failure::Usage;
 
 /// Environment variable with the log filter, like `info,node=debug`.
 const LOG_VARIABLE: &str = "TANDEM_LOG";
+/// The filter without that variable. rustls would warn of every phone that names an IP address in its greeting.
+const LOG_FILTER: &str = "info,rustls=error";
 
 /// Runs the server until SIGTERM, SIGINT or, where asked for, the end of standard input.
 pub async fn run(topology_file: &Path, server: &str, until_stdin_closes: bool) -> Result<()> {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let topology = read_topology(topology_file)?;
     let name =

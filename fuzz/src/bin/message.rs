@@ -186,7 +186,8 @@ fn is_the_same_as_a_stream(message: Message<'_>, data: &[u8]) {
     assert_eq!(index.view(whole).bytes(), whole);
     assert_eq!(StreamFramer::new().step(whole), Ok(StreamStep::Message { length: whole.len() }));
     let parsed = index.parse(data, Framing::Stream);
-    assert_eq!(parsed.is_ok(), data.ends_with(whole), "a stream has nothing after the message");
+    let is_alone = whole.as_ptr_range().end == data.as_ptr_range().end;
+    assert_eq!(parsed.is_ok(), is_alone, "a stream has nothing after the message");
 }
 
 fn a_copy_is_a_copy(message: Message<'_>) {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{Leg, Peer, Protocol, ServerTransaction};
+use model::{NextHop, Peer, Protocol, ServerTransaction};
 use proxy::{Incoming, ProxyError, Reject, Routing, Target, dialog_forming, preprocess, stateless};
 use sip::{Message, OwnedMessage};
 
-use super::{Origin, Shard, Turn};
+use super::{Origin, Shard, Turn, location::needs_flow};
 
 impl Shard {
     /// Forwards a request to its targets.
@@ -23,10 +23,25 @@ impl Shard {
         routing: Routing,
     ) {
         let view = request.view();
-        let Some(leg) = self.arrival_leg(origin, view, &from) else {
+        let Some(mut leg) = self.legs.towards(&from, *origin != Origin::Phone) else {
             return self.reject(server, view, &Reject::ServerInternal);
         };
+        let mut targets = targets;
         let record_route = dialog_forming(view);
+        if record_route {
+            let mark = self.shared.tokens.dialog_mark(view.call_id().unwrap_or_default());
+            let token = self.arrival_needs_flow(origin, view, &from).then(|| self.shared.tokens.write(&from));
+            leg = self.legs.of_dialog(&leg, &mark, token.as_deref());
+            for target in &mut targets {
+                let token = match &target.next_hop {
+                    NextHop::Flow(peer) if needs_flow(peer, &target.request_uri) => {
+                        Some(self.shared.tokens.write(peer))
+                    }
+                    NextHop::Flow(_) | NextHop::Address { .. } | NextHop::Server(_) => None,
+                };
+                target.leg = self.legs.of_dialog(&target.leg, &mark, token.as_deref());
+            }
+        }
         let incoming = Incoming { server, request: Arc::clone(request), leg, record_route, routing, targets };
         match self.proxy.start(turn.now, incoming) {
             Ok(()) => {}
@@ -39,21 +54,17 @@ impl Shard {
         }
     }
 
-    /// What Record-Route says towards the sender: with a flow token where only this flow leads back to it.
-    fn arrival_leg(&self, origin: &Origin, request: Message<'_>, from: &Peer) -> Option<Arc<Leg>> {
-        let is_internal = *origin != Origin::Phone;
-        let needs_token = match from.protocol {
+    /// Whether only the flow that a request came over leads back to its sender.
+    fn arrival_needs_flow(&self, origin: &Origin, request: Message<'_>, from: &Peer) -> bool {
+        match from.protocol {
             Protocol::Udp => {
-                let contact = request.addresses(sip::HeaderId::Contact).next();
-                let host = contact.and_then(|contact| contact.ok()?.uri().ok()?.host_address());
-                host.is_some_and(|host| host != from.remote.ip())
+                let contact = request.addresses(sip::HeaderId::Contact).next().and_then(Result::ok);
+                contact.is_some_and(|contact| {
+                    let host = contact.uri().ok().and_then(|uri| uri.host_address());
+                    host.is_some_and(|host| host != from.remote.ip())
+                })
             }
-            Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => !is_internal,
-        };
-        if needs_token {
-            self.legs.with_token(from, is_internal, &self.shared.tokens)
-        } else {
-            self.legs.towards(from, is_internal)
+            Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => *origin == Origin::Phone,
         }
     }
 
@@ -71,6 +82,10 @@ impl Shard {
             return;
         }
         let Ok(found) = preprocess(view, &from, &self.legs) else { return };
+        // An ACK that did not come along our Record-Route is for a response of our own: it ends here.
+        if !self.is_of_our_dialog(origin, view, &found) {
+            return;
+        }
         let Ok(targets) = self.destinations(turn, origin, view, from, &found) else { return };
         let prefix: Bytes = self.branch_prefix.clone();
         for target in targets.iter().take(1) {

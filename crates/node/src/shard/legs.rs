@@ -33,7 +33,7 @@ impl Legs {
                     protocol,
                     address,
                     is_internal,
-                    leg: Arc::new(leg(protocol, address, None)),
+                    leg: Arc::new(leg(protocol, address, "")),
                 })
                 .collect::<Vec<_>>()
         };
@@ -52,10 +52,14 @@ impl Legs {
         self.listener(peer.protocol, peer.local, is_internal).map(|listener| Arc::clone(&listener.leg))
     }
 
-    /// The same with a flow token in the Record-Route, so that requests of the dialog come back to this flow.
-    pub fn with_token(&self, peer: &Peer, is_internal: bool, tokens: &FlowTokens) -> Option<Arc<Leg>> {
-        let listener = self.listener(peer.protocol, peer.local, is_internal)?;
-        Some(Arc::new(leg(listener.protocol, listener.address, Some(&tokens.write(peer)))))
+    /// The same for requests that form a dialog: with the dialog's mark in the Record-Route, and with a flow token where
+    /// only this flow leads back to the peer.
+    pub fn of_dialog(&self, leg: &Arc<Leg>, mark: &str, token: Option<&str>) -> Arc<Leg> {
+        let Some(listener) = self.listeners.iter().find(|listener| listener.leg.via == leg.via) else {
+            return Arc::clone(leg);
+        };
+        let user = token.map_or_else(|| mark.to_owned(), |token| format!("{mark}.{token}"));
+        Arc::new(self::leg(listener.protocol, listener.address, &user))
     }
 
     /// What a request towards our own servers says about us.
@@ -119,10 +123,10 @@ impl proxy::OwnNames for Legs {
     }
 }
 
-fn leg(protocol: Protocol, address: SocketAddr, token: Option<&str>) -> Leg {
-    let user = token.map(|token| format!("{token}@")).unwrap_or_default();
+fn leg(protocol: Protocol, address: SocketAddr, user: &str) -> Leg {
+    let at = if user.is_empty() { "" } else { "@" };
     Leg {
         via: format!("SIP/2.0/{} {address}", protocol.via_token()).into(),
-        record_route: format!("<sip:{user}{address};transport={};lr>", protocol.uri_token()).into(),
+        record_route: format!("<sip:{user}{at}{address};transport={};lr>", protocol.uri_token()).into(),
     }
 }

@@ -85,21 +85,13 @@ impl Shard {
         match flow.peer.protocol {
             Protocol::Udp => {
                 let peer = Peer { remote: datagram_address(contact, flow.peer.remote), ..flow.peer };
-                let is_translated =
-                    peer.remote != flow.peer.remote || contact_address(contact) == Some(peer.remote);
-                let leg = if is_translated {
-                    self.legs.towards(&peer, false)?
-                } else {
-                    self.legs.with_token(&peer, false, &self.shared.tokens)?
-                };
-                Some((NextHop::Flow(peer), leg))
+                Some((NextHop::Flow(peer), self.legs.towards(&peer, false)?))
             }
             Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => {
                 if flow.boot != self.shared.boot {
                     return None;
                 }
-                let leg = self.legs.with_token(&flow.peer, false, &self.shared.tokens)?;
-                Some((NextHop::Flow(flow.peer), leg))
+                Some((NextHop::Flow(flow.peer), self.legs.towards(&flow.peer, false)?))
             }
         }
     }
@@ -138,6 +130,14 @@ fn datagram_address(contact: &[u8], source: SocketAddr) -> SocketAddr {
     match contact_address(contact) {
         Some(address) if address.ip() == source.ip() => address,
         Some(_) | None => source,
+    }
+}
+
+/// Whether a peer is reached over its flow only: a connection, or an address that the contact does not name.
+pub(super) fn needs_flow(peer: &Peer, contact: &[u8]) -> bool {
+    match peer.protocol {
+        Protocol::Udp => contact_address(contact) != Some(peer.remote),
+        Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => true,
     }
 }
 

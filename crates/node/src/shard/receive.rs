@@ -61,6 +61,9 @@ impl Shard {
     fn message(&mut self, turn: &Turn<'_>, peer: Peer, message: Message<'_>, origin: &Origin) {
         if message.is_request() {
             self.count_request(origin);
+            if *origin == Origin::Phone && message.bytes().len() > self.settings.message_bytes_max {
+                return self.malformed(peer, message, FramingError::MessageTooLarge);
+            }
             if let Err(error) = message.check_mandatory() {
                 return self.bad_header(peer, message, &error);
             }

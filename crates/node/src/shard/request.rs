@@ -9,7 +9,7 @@ use registrar::authentication::Rejection;
 use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri};
 
 use super::{Origin, Shard, Turn};
-use crate::flow_token::TokenFlow;
+use crate::{FlowTokens, flow_token::TokenFlow};
 
 /// What an OPTIONS learns of this server.
 const OPTIONS_HEADERS: [(&str, &[u8]); 4] = [
@@ -48,7 +48,7 @@ impl Shard {
             Ok(found) => found,
             Err(reject) => return self.reject(server, view, &reject),
         };
-        if view.method() == Method::Register && found.routes.is_empty() && found.flow_token().is_none() {
+        if view.method() == Method::Register && found.routes.is_empty() {
             return self.register(turn, origin, server, request, from);
         }
         if self.is_for_us(view, &found) {
@@ -116,8 +116,7 @@ impl Shard {
         request: Message<'_>,
         found: &Preprocessed<'_>,
     ) -> Result<bool, Reject> {
-        let is_in_dialog = request.to().is_ok_and(|to| to.tag().is_some()) && found.arrival_route.is_some();
-        if *origin != Origin::Phone || is_in_dialog {
+        if *origin != Origin::Phone || self.is_of_our_dialog(origin, request, found) {
             return Ok(true);
         }
         let caller = request.from().ok().and_then(|from| from.uri().ok()?.address_of_record().ok());
@@ -134,6 +133,24 @@ impl Shard {
         }
     }
 
+    /// Whether a request belongs to a dialog that went through here: it brings back the mark of our Record-Route, or comes
+    /// from a server of ours.
+    pub(super) fn is_of_our_dialog(
+        &self,
+        origin: &Origin,
+        request: Message<'_>,
+        found: &Preprocessed<'_>,
+    ) -> bool {
+        let user = found.arrival_route.as_ref().and_then(|route| route.user);
+        let has_mark = || {
+            let call_id = request.call_id().unwrap_or_default();
+            user.is_some_and(|user| self.shared.tokens.is_of_dialog(user, call_id))
+        };
+        request.to().is_ok_and(|to| to.tag().is_some())
+            && found.arrival_route.is_some()
+            && (*origin != Origin::Phone || has_mark())
+    }
+
     /// The targets of a request that was let in. Source: RFC 3261 section 16.5, RFC 5626 section 5.3.
     pub(super) fn destinations(
         &mut self,
@@ -143,14 +160,16 @@ impl Shard {
         from: Peer,
         found: &Preprocessed<'_>,
     ) -> Result<Vec<Target>, Reject> {
-        if let Some(token) = found.flow_token()
+        // Only who is on the way of a dialog, or a server of ours, may say over which flow or to which address.
+        let may_direct = *origin != Origin::Phone || self.is_of_our_dialog(origin, request, found);
+        if may_direct
+            && let Some(token) = found.flow_token().and_then(FlowTokens::token_in)
             && let Some(target) = self.flow_target(token, from, found)?
         {
             return Ok(vec![target]);
         }
         if let Some(route) = found.routes.first() {
-            let is_known = *origin != Origin::Phone || request.to().is_ok_and(|to| to.tag().is_some());
-            if !is_known {
+            if !may_direct {
                 return Err(Reject::Forbidden);
             }
             let uri = sip::NameAddr::parse(route).and_then(|address| address.uri().ok());
@@ -161,8 +180,7 @@ impl Shard {
         if let Some(aor) = self.own_user(&uri) {
             return self.locate(turn, origin, &aor, &found.request_uri);
         }
-        // The remote target of a dialog, or what a server of ours made of one: nobody else may send anywhere.
-        if found.arrival_route.is_none() && *origin == Origin::Phone {
+        if !may_direct {
             return Err(Reject::NotFound);
         }
         let (next_hop, leg) = self.towards_uri(&uri)?;
@@ -183,8 +201,7 @@ impl Shard {
             Some(TokenFlow::Gone) => Err(Reject::FlowFailed),
             Some(TokenFlow::Alive(peer)) if peer.flow == from.flow && peer.remote == from.remote => Ok(None),
             Some(TokenFlow::Alive(peer)) => {
-                let leg = self.legs.with_token(&peer, false, &self.shared.tokens);
-                let leg = leg.ok_or(Reject::FlowFailed)?;
+                let leg = self.legs.towards(&peer, false).ok_or(Reject::FlowFailed)?;
                 Ok(Some(single(NextHop::Flow(peer), &found.request_uri, leg)))
             }
         }

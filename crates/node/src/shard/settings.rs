@@ -24,6 +24,8 @@ pub struct ShardSettings {
     pub(super) transactions: transaction::Settings,
     pub(super) register: RegisterSettings,
     pub(super) domains: Vec<String>,
+    /// Octets of a request from outside. More: 513.
+    pub(super) message_bytes_max: usize,
     pub(super) says: ModeHeaders,
     pool: PoolSettings,
 }
@@ -53,6 +55,7 @@ impl ShardSettings {
                 path_without_support: PathWithoutSupport::Keep,
             },
             domains: topology.domains.iter().map(ToString::to_string).collect(),
+            message_bytes_max: usize::try_from(pool.message_bytes_max).unwrap_or(usize::MAX),
             says: ModeHeaders::of(shared),
             pool,
         }
