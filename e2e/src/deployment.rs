@@ -25,7 +25,7 @@ pub const SERVERS: [&str; 4] = ["control1", "east1", "west1", "branch1a"];
 /// How long a server may take until it says that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long a command may take.
-const COMMAND_WITHIN: Duration = Duration::from_secs(120);
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 /// Log lines of each server that are shown when a test failed.
 const LOG_LINES_SHOWN: usize = 15;
 /// Set to keep the folder of a test that failed.

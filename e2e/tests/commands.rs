@@ -47,7 +47,8 @@ fn wrong_use_of_a_command_is_2_and_a_refusal_is_1() {
     assert_eq!(run(&["topology", "show", &topology]).code, 0);
     let next = deployment.scratch().join("next.toml").to_string_lossy().into_owned();
     let text = fs::read_to_string(&topology).unwrap();
-    fs::write(&next, text.replace("version = 1", "version = 2").replace("hold_s = 120", "hold_s = 60")).unwrap();
+    fs::write(&next, text.replace("version = 1", "version = 2").replace("hold_s = 120", "hold_s = 60"))
+        .unwrap();
     let diff = run(&["topology", "diff", &topology, &next]);
     assert!(diff.code == 0 && diff.out.contains("hold_s"), "{diff:?}");
     assert_refused(&run(&["topology", "diff", &next, &topology]), 1, &["version-grows"]);
@@ -59,7 +60,8 @@ fn a_bad_topology_is_refused_with_every_finding() {
     let deployment = Deployment::new(Timing::DEFAULT).unwrap();
     deployment
         .edit_topology(|text| {
-            text.replace("127.0.2.1:5061", "127.0.1.1:5061").replace("associated_pool = \"east\"", "associated_pool = \"north\"")
+            text.replace("127.0.2.1:5061", "127.0.1.1:5061")
+                .replace("associated_pool = \"east\"", "associated_pool = \"north\"")
         })
         .unwrap();
     let topology = file(&deployment, "topology.toml").to_string_lossy().into_owned();
@@ -72,8 +74,12 @@ fn a_bad_topology_is_refused_with_every_finding() {
 
     deployment
         .edit_topology(|text| {
-            let text = text.replace("associated_pool = \"north\"", "associated_pool = \"east\"\nsurprise = 1");
-            text.replace("tls = [\"127.0.1.1:5061\"]\ninternal_sip = \"127.0.2.1", "tls = [\"127.0.2.1:5061\"]\ninternal_sip = \"127.0.2.1")
+            let text =
+                text.replace("associated_pool = \"north\"", "associated_pool = \"east\"\nsurprise = 1");
+            text.replace(
+                "tls = [\"127.0.1.1:5061\"]\ninternal_sip = \"127.0.2.1",
+                "tls = [\"127.0.2.1:5061\"]\ninternal_sip = \"127.0.2.1",
+            )
         })
         .unwrap();
     assert_refused(&deployment.serve_and_wait("east1").unwrap(), 1, &["surprise"]);
@@ -113,10 +119,30 @@ fn expire(deployment: &Deployment, certificate: &Path) {
     let path = |name: &str| file(deployment, name).to_string_lossy().into_owned();
     let request = deployment.scratch().join("r.csr").to_string_lossy().into_owned();
     let steps: [&[&str]; 2] = [
-        &["req", "-new", "-key", &path("servers/east1/key.pem"), "-out", &request, "-subj", "/CN=fe1.east.example.com"],
         &[
-            "x509", "-req", "-in", &request, "-CA", &path("ca/cert.pem"), "-CAkey", &path("ca/key.pem"), "-CAcreateserial",
-            "-days", "-1", "-out", &certificate.to_string_lossy(),
+            "req",
+            "-new",
+            "-key",
+            &path("servers/east1/key.pem"),
+            "-out",
+            &request,
+            "-subj",
+            "/CN=fe1.east.example.com",
+        ],
+        &[
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            &path("ca/cert.pem"),
+            "-CAkey",
+            &path("ca/key.pem"),
+            "-CAcreateserial",
+            "-days",
+            "-1",
+            "-out",
+            &certificate.to_string_lossy(),
         ],
     ];
     for arguments in steps {
@@ -129,15 +155,16 @@ fn expire(deployment: &Deployment, certificate: &Path) {
 fn a_corrupt_store_is_refused_and_left_as_it_is() {
     let deployment = Deployment::running(Timing::DEFAULT).unwrap();
     let phone = Phone::new(&deployment, "1003", Via::Udp, "east1", "127.0.0.1").unwrap();
-    assert_eq!(phone.register(3_600).unwrap().status, 200);
+    for _ in 0..20 {
+        assert_eq!(phone.register(3_600).unwrap().status, 200);
+    }
     for server in ["east1", "control1"] {
         deployment.stop(server).unwrap();
     }
 
-    for (server, path) in [
-        ("east1", "servers/east1/data/users.sqlite"),
-        ("control1", "servers/control1/data/control.redb"),
-    ] {
+    for (server, path) in
+        [("east1", "servers/east1/data/users.sqlite"), ("control1", "servers/control1/data/control.redb")]
+    {
         let store = file(&deployment, path);
         let kept = fs::read(&store).unwrap();
         let garbage = vec![0xa5; kept.len()];
@@ -148,10 +175,12 @@ fn a_corrupt_store_is_refused_and_left_as_it_is() {
     }
     let bindings = file(&deployment, "servers/east1/data/bindings/log");
     let log = fs::read_dir(&bindings).unwrap().map(|entry| entry.unwrap().path());
-    let log = log.filter(|path| path.extension().is_some_and(|extension| extension == "raftlog")).min().unwrap();
+    let log =
+        log.filter(|path| path.extension().is_some_and(|extension| extension == "raftlog")).min().unwrap();
     let kept = fs::read(&log).unwrap();
     let mut damaged = kept.clone();
-    for octet in damaged.iter_mut().take(2_000) {
+    let end = kept.iter().rposition(|octet| *octet != 0).unwrap();
+    for octet in damaged.iter_mut().skip(end / 2).take(100) {
         *octet = 0xa5;
     }
     fs::write(&log, &damaged).unwrap();
@@ -172,7 +201,10 @@ impl SmallDisk {
         let aside = folder.with_extension("aside");
         fs::rename(folder, &aside).unwrap();
         fs::create_dir(folder).unwrap();
-        Self::run("mount", &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs", &folder.to_string_lossy()]);
+        Self::run(
+            "mount",
+            &["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs", &folder.to_string_lossy()],
+        );
         for entry in fs::read_dir(&aside).unwrap() {
             let path = entry.unwrap().path();
             fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
@@ -224,7 +256,9 @@ fn a_full_disk_refuses_registrations_and_loses_none() {
     let health = status.out.lines().find(|line| line.starts_with("east1")).unwrap_or_default();
     println!("full disk: {accepted} x 200, then 503 with Retry-After; pool status: {health}");
     assert!(!health.trim_end().ends_with(" ok"), "{health}");
-    let call = Phone::new(&deployment, "1004", Via::Udp, "east1", "127.0.0.1").unwrap().message("1003", "still there");
+    let call = Phone::new(&deployment, "1004", Via::Udp, "east1", "127.0.0.1")
+        .unwrap()
+        .message("1003", "still there");
     assert_eq!(call.unwrap().status, 200, "calls and messages go on");
 
     deployment.kill("east1").unwrap();
@@ -252,15 +286,24 @@ fn users_are_added_found_and_removed_while_servers_run() {
     phone.forget_nonces();
     assert_eq!(phone.register(300).unwrap().status, 200);
     let found = run(&["user", "where", "carol@example.com", "--output", "json"], "").json().unwrap();
-    assert_eq!((found["home"].as_str(), found["served_by"].as_str()), (Some("west"), Some("west")), "{found}");
+    assert_eq!(
+        (found["home"].as_str(), found["served_by"].as_str()),
+        (Some("west"), Some("west")),
+        "{found}"
+    );
     assert!(run(&["user", "list", "--home", "west"], "").out.contains("carol"));
-    assert_refused(&run(&["user", "add", "x@example.com", "--home", "north"], "p\n"), 2, &["north", "east, west"]);
+    assert_refused(
+        &run(&["user", "add", "x@example.com", "--home", "north"], "p\n"),
+        2,
+        &["north", "east, west"],
+    );
     assert_refused(&run(&["user", "add", "x@example.com", "--home", "east"], "\n"), 2, &["empty"]);
     assert_refused(&run(&["user", "where", "nobody@example.com"], ""), 1, &["nobody"]);
 
     // East knows her too: a caller there finds her.
     let east = Phone::new(&deployment, "1003", Via::Udp, "east1", "127.0.0.1").unwrap();
-    wait_until("a message from the other pool", LIMIT, || Ok(east.message("carol", "hello")?.status == 200)).unwrap();
+    wait_until("a message from the other pool", LIMIT, || Ok(east.message("carol", "hello")?.status == 200))
+        .unwrap();
 
     let removed = run(&["user", "remove", "carol@example.com"], "");
     assert_eq!(removed.code, 0, "{removed:?}");
@@ -268,14 +311,18 @@ fn users_are_added_found_and_removed_while_servers_run() {
     phone.forget_nonces();
     assert_eq!(phone.register(300).unwrap().status, 401);
 
-    let bad = run(&["user", "import", "-"], "sip:d@example.com,p,east\nsip:e@example.com,p\nnonsense,p,east\n");
+    let bad =
+        run(&["user", "import", "-"], "sip:d@example.com,p,east\nsip:e@example.com,p\nnonsense,p,east\n");
     assert_eq!(bad.code, 1, "{bad:?}");
     assert!(bad.out.contains("line 2") && bad.out.contains("line 3"), "{bad:?}");
     assert_eq!(run(&["user", "where", "d@example.com"], "").code, 1, "nothing was imported");
 
     for server in e2e::SERVERS {
         let log = fs::read_to_string(file(&deployment, &format!("servers/{server}/log"))).unwrap();
-        assert!(!log.contains("correct horse") && !log.contains(deployment.password("1003").unwrap()), "{server}");
+        assert!(
+            !log.contains("correct horse") && !log.contains(deployment.password("1003").unwrap()),
+            "{server}"
+        );
     }
 }
 
@@ -292,8 +339,15 @@ fn a_hundred_thousand_users_are_imported() {
     assert!(ran.took < LIMIT);
     let east = Deployment::sip("east1");
     for number in [0, 99_998] {
-        let phone =
-            Phone::with_password(&format!("u{number:07}"), &format!("p{number}"), Via::Udp, east, "127.0.0.1", None).unwrap();
+        let phone = Phone::with_password(
+            &format!("u{number:07}"),
+            &format!("p{number}"),
+            Via::Udp,
+            east,
+            "127.0.0.1",
+            None,
+        )
+        .unwrap();
         assert_eq!(phone.register(300).unwrap().status, 200);
     }
     let known = wait_until("the other pool to know them all", LIMIT, || {

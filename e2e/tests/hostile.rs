@@ -141,7 +141,12 @@ fn bad_datagrams_get_the_right_status_and_hurt_nobody() {
         ("40,000 octets of header", message, with(&long_header), 513),
         ("a second From", message, with("From: <sip:1005@example.com>;tag=x\r\n"), 400),
         ("a line that is no header", message, with("nonsense\r\n"), 400),
-        ("a user of elsewhere", "REGISTER sip:example.com SIP/2.0", usual.replace("MESSAGE", "REGISTER"), 401),
+        (
+            "a user of elsewhere",
+            "REGISTER sip:example.com SIP/2.0",
+            usual.replace("MESSAGE", "REGISTER"),
+            401,
+        ),
     ];
     for (number, (what, start, lines, expected)) in cases.into_iter().enumerate() {
         socket.send(request(start, local, number, &lines).as_bytes()).unwrap();
@@ -174,7 +179,8 @@ fn bad_datagrams_get_the_right_status_and_hurt_nobody() {
         let _ = socket.send(&fs::read(file).unwrap());
     }
     while socket.recv(&mut [0; 65_536]).is_ok() {}
-    victim.end("20,000 broken datagrams, all prefixes of a message, the torture messages of RFC 4475 and 5118");
+    victim
+        .end("20,000 broken datagrams, all prefixes of a message, the torture messages of RFC 4475 and 5118");
     assert!(deployment.is_running("east1"));
     let again = Phone::new(&deployment, "1003", Via::Udp, "east1", "127.0.0.1").unwrap();
     assert_eq!(again.register(300).unwrap().status, 200);
@@ -195,7 +201,9 @@ fn until_closed(stream: &mut TcpStream) -> (Vec<u8>, Duration) {
         match stream.read(&mut buffer) {
             Ok(0) => return (all, began.elapsed()),
             Ok(length) => all.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return (all, began.elapsed()),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                return (all, began.elapsed());
+            }
             Err(error) => panic!("not closed: {error}; got {:?}", String::from_utf8_lossy(&all)),
         }
     }
@@ -251,7 +259,8 @@ fn bad_streams_are_closed_and_hurt_nobody() {
     ] {
         let mut stream = connect();
         let local = stream.local_addr().unwrap();
-        let text = request(message, local, 1, &format!("{usual}{lines}")).replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+        let text =
+            request(message, local, 1, &format!("{usual}{lines}")).replace("SIP/2.0/UDP", "SIP/2.0/TCP");
         stream.write_all(text.as_bytes()).unwrap();
         let (octets, _) = until_closed(&mut stream);
         println!("{what}: {:?}, then closed", statuses(&octets));

@@ -1,6 +1,9 @@
 //! Where messages come from and go to, in words that machines can share.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -24,6 +27,20 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Every protocol.
+    pub const ALL: [Self; 5] = [Self::Udp, Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+
+    /// Its number in compact forms; never changes.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Udp => 1,
+            Self::Tcp => 2,
+            Self::Tls => 3,
+            Self::Ws => 4,
+            Self::Wss => 5,
+        }
+    }
+
     /// Whether the transport delivers or reports; decides retransmission timers (RFC 3261 section 17).
     pub const fn is_reliable(self) -> bool {
         match self {
@@ -100,6 +117,52 @@ pub struct Peer {
     pub flow: FlowId,
 }
 
+impl Peer {
+    /// Appends the compact form: 23 octets when both addresses are IPv4.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.protocol.number());
+        out.extend_from_slice(&self.flow.number().to_be_bytes());
+        encode_address(self.remote, out);
+        encode_address(self.local, out);
+    }
+
+    /// Reads the compact form and returns what follows it; `None` when it is none.
+    pub fn decode(octets: &[u8]) -> Option<(Self, &[u8])> {
+        let (&protocol, rest) = octets.split_first()?;
+        let protocol = Protocol::ALL.into_iter().find(|known| known.number() == protocol)?;
+        let (flow, rest) = rest.split_first_chunk::<8>()?;
+        let (remote, rest) = decode_address(rest)?;
+        let (local, rest) = decode_address(rest)?;
+        let flow = FlowId::from_number(u64::from_be_bytes(*flow));
+        Some((Self { protocol, remote, local, flow }, rest))
+    }
+}
+
+fn encode_address(address: SocketAddr, out: &mut Vec<u8>) {
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            out.push(4);
+            out.extend_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            out.push(6);
+            out.extend_from_slice(&ip.octets());
+        }
+    }
+    out.extend_from_slice(&address.port().to_be_bytes());
+}
+
+fn decode_address(octets: &[u8]) -> Option<(SocketAddr, &[u8])> {
+    let (&version, rest) = octets.split_first()?;
+    let (ip, rest) = match version {
+        4 => rest.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
+        6 => rest.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
+        _ => return None,
+    };
+    let (port, rest) = rest.split_first_chunk::<2>()?;
+    Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), rest))
+}
+
 /// Where a request goes next; `node` turns it into a [`Peer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHop {
@@ -132,3 +195,26 @@ pub struct ServerTransaction(pub u64);
 /// A client transaction of one shard; unique until the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientTransaction(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_the_same_after_its_compact_form_and_a_cut_one_is_none() {
+        for (protocol, remote, local) in [
+            (Protocol::Udp, "192.0.2.17:5060", "192.0.2.1:5060"),
+            (Protocol::Wss, "[2001:db8::1]:50000", "[2001:db8::2]:443"),
+        ] {
+            let (remote, local) = (remote.parse().unwrap(), local.parse().unwrap());
+            let peer = Peer { protocol, remote, local, flow: FlowId::new(3, 99) };
+            let mut octets = Vec::new();
+            peer.encode(&mut octets);
+
+            assert_eq!(Peer::decode(&octets), Some((peer, &[][..])));
+            for end in 0..octets.len() {
+                assert_eq!(Peer::decode(&octets[..end]), None);
+            }
+        }
+    }
+}

@@ -15,7 +15,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use store::RedbControlStore;
 
 use crate::{
     Shared,
@@ -94,9 +93,9 @@ pub fn registrar_routes(shared: Arc<Shared>) -> Router {
 }
 
 /// The routes of a server of the control role.
-pub fn control_routes(store: Arc<RedbControlStore>, status: wire::ServerStatus) -> Router {
+pub fn control_routes(control: Arc<control::Control>, status: wire::ServerStatus) -> Router {
     Router::new()
         .route("/v1/control/{*key}", get(control::read).post(control::compare_and_set))
         .route("/v1/status", get(|| async move { axum::Json(status) }))
-        .with_state(store)
+        .with_state(control)
 }

@@ -4,12 +4,9 @@
 //! to, under a keyed MAC, so that nobody can aim requests at addresses of his choice. Source: RFC 5626
 //! section 5.2.
 
-use std::{
-    hash::Hasher,
-    net::{IpAddr, SocketAddr},
-};
+use std::hash::Hasher;
 
-use model::{FlowId, Peer, Protocol};
+use model::{Peer, Protocol};
 use siphasher::sip::SipHasher24;
 
 /// Octets of the MAC at the end of a token.
@@ -62,8 +59,12 @@ impl FlowTokens {
     /// The flow token in the user part of a Route, behind the mark of a dialog or alone.
     pub fn token_in(user: &[u8]) -> Option<&[u8]> {
         match user.split_first() {
-            Some((&letter, _)) if char::from(letter) == DIALOG_LETTER && user.len() == DIALOG_MARK_BYTES => None,
-            Some((&letter, _)) if char::from(letter) == DIALOG_LETTER && user.get(DIALOG_MARK_BYTES) == Some(&b'.') => {
+            Some((&letter, _)) if char::from(letter) == DIALOG_LETTER && user.len() == DIALOG_MARK_BYTES => {
+                None
+            }
+            Some((&letter, _))
+                if char::from(letter) == DIALOG_LETTER && user.get(DIALOG_MARK_BYTES) == Some(&b'.') =>
+            {
                 user.get(DIALOG_MARK_BYTES + 1..)
             }
             Some(_) => Some(user),
@@ -74,11 +75,8 @@ impl FlowTokens {
     /// Writes the token of a flow: lower-case hexadecimal, at most 118 characters.
     pub fn write(&self, peer: &Peer) -> String {
         let mut bytes = Vec::with_capacity(TOKEN_BYTES_MAX);
-        bytes.push(protocol_number(peer.protocol));
         bytes.extend_from_slice(&self.boot.to_be_bytes());
-        bytes.extend_from_slice(&peer.flow.number().to_be_bytes());
-        push_address(&mut bytes, peer.remote);
-        push_address(&mut bytes, peer.local);
+        peer.encode(&mut bytes);
         let mac = self.mac(&bytes);
         bytes.extend_from_slice(&mac);
         to_hex(&bytes)
@@ -94,20 +92,15 @@ impl FlowTokens {
         if self.mac(content) != mac {
             return None;
         }
-        let (&protocol, rest) = content.split_first()?;
-        let protocol = protocol_of(protocol)?;
-        let (boot, rest) = rest.split_first_chunk::<4>()?;
-        let (flow, rest) = rest.split_first_chunk::<8>()?;
-        let (remote, rest) = take_address(rest)?;
-        let (local, rest) = take_address(rest)?;
+        let (boot, rest) = content.split_first_chunk::<4>()?;
+        let (peer, rest) = Peer::decode(rest)?;
         if !rest.is_empty() {
             return None;
         }
-        if protocol != Protocol::Udp && u32::from_be_bytes(*boot) != self.boot {
+        if peer.protocol != Protocol::Udp && u32::from_be_bytes(*boot) != self.boot {
             return Some(TokenFlow::Gone);
         }
-        let flow = FlowId::from_number(u64::from_be_bytes(*flow));
-        Some(TokenFlow::Alive(Peer { protocol, remote, local, flow }))
+        Some(TokenFlow::Alive(peer))
     }
 
     fn mac(&self, content: &[u8]) -> [u8; MAC_BYTES] {
@@ -115,52 +108,6 @@ impl FlowTokens {
         hasher.write(content);
         hasher.finish().to_be_bytes()
     }
-}
-
-const fn protocol_number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Udp => 1,
-        Protocol::Tcp => 2,
-        Protocol::Tls => 3,
-        Protocol::Ws => 4,
-        Protocol::Wss => 5,
-    }
-}
-
-const fn protocol_of(number: u8) -> Option<Protocol> {
-    match number {
-        1 => Some(Protocol::Udp),
-        2 => Some(Protocol::Tcp),
-        3 => Some(Protocol::Tls),
-        4 => Some(Protocol::Ws),
-        5 => Some(Protocol::Wss),
-        _ => None,
-    }
-}
-
-fn push_address(bytes: &mut Vec<u8>, address: SocketAddr) {
-    match address.ip() {
-        IpAddr::V4(ip) => {
-            bytes.push(4);
-            bytes.extend_from_slice(&ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            bytes.push(6);
-            bytes.extend_from_slice(&ip.octets());
-        }
-    }
-    bytes.extend_from_slice(&address.port().to_be_bytes());
-}
-
-fn take_address(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
-    let (&kind, rest) = bytes.split_first()?;
-    let (ip, rest) = match kind {
-        4 => rest.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
-        6 => rest.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
-        _ => return None,
-    };
-    let (port, rest) = rest.split_first_chunk::<2>()?;
-    Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), rest))
 }
 
 fn to_hex(bytes: &[u8]) -> String {
@@ -185,6 +132,8 @@ fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use model::FlowId;
+
     use super::*;
 
     fn peer(protocol: Protocol) -> Peer {

@@ -16,6 +16,7 @@ mod request;
 mod respond;
 mod sent;
 mod settings;
+mod stun;
 
 use std::sync::Arc;
 

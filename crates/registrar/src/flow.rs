@@ -1,6 +1,6 @@
 //! The network flow that a phone registered over, so that requests reach it the same way.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use model::{FlowId, Peer, Protocol, ServerName};
 use serde::{Deserialize, Serialize};
@@ -61,11 +61,8 @@ impl FlowView<'_> {
 
     /// Appends the compact form: 30 octets and the server's name when both addresses are IPv4, never empty.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(protocol_number(self.peer.protocol));
         out.extend_from_slice(&self.boot.to_be_bytes());
-        out.extend_from_slice(&self.peer.flow.number().to_be_bytes());
-        encode_address(self.peer.remote, out);
-        encode_address(self.peer.local, out);
+        self.peer.encode(out);
         out.extend_from_slice(self.server.as_bytes());
     }
 }
@@ -73,68 +70,11 @@ impl FlowView<'_> {
 impl<'a> FlowView<'a> {
     /// Reads the compact form; `None` when it is none.
     pub(crate) fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let (&protocol, rest) = bytes.split_first()?;
-        let protocol = protocol_of(protocol)?;
-        let (boot, rest) = rest.split_first_chunk::<8>()?;
-        let (flow, rest) = rest.split_first_chunk::<8>()?;
-        let (remote, rest) = decode_address(rest)?;
-        let (local, rest) = decode_address(rest)?;
-        let flow = FlowId::from_number(u64::from_be_bytes(*flow));
+        let (boot, rest) = bytes.split_first_chunk::<8>()?;
+        let (peer, rest) = Peer::decode(rest)?;
         let server = std::str::from_utf8(rest).ok()?;
-        Some(Self { server, boot: u64::from_be_bytes(*boot), peer: Peer { protocol, remote, local, flow } })
+        Some(Self { server, boot: u64::from_be_bytes(*boot), peer })
     }
-}
-
-const fn protocol_number(protocol: Protocol) -> u8 {
-    match protocol {
-        Protocol::Udp => 1,
-        Protocol::Tcp => 2,
-        Protocol::Tls => 3,
-        Protocol::Ws => 4,
-        Protocol::Wss => 5,
-    }
-}
-
-const fn protocol_of(number: u8) -> Option<Protocol> {
-    match number {
-        1 => Some(Protocol::Udp),
-        2 => Some(Protocol::Tcp),
-        3 => Some(Protocol::Tls),
-        4 => Some(Protocol::Ws),
-        5 => Some(Protocol::Wss),
-        _ => None,
-    }
-}
-
-fn encode_address(address: SocketAddr, out: &mut Vec<u8>) {
-    match address.ip() {
-        IpAddr::V4(ip) => {
-            out.push(4);
-            out.extend_from_slice(&ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            out.push(6);
-            out.extend_from_slice(&ip.octets());
-        }
-    }
-    out.extend_from_slice(&address.port().to_be_bytes());
-}
-
-fn decode_address(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
-    let (&version, rest) = bytes.split_first()?;
-    let (ip, rest) = match version {
-        4 => {
-            let (octets, rest) = rest.split_first_chunk::<4>()?;
-            (IpAddr::V4(Ipv4Addr::from(*octets)), rest)
-        }
-        6 => {
-            let (octets, rest) = rest.split_first_chunk::<16>()?;
-            (IpAddr::V6(Ipv6Addr::from(*octets)), rest)
-        }
-        _ => return None,
-    };
-    let (port, rest) = rest.split_first_chunk::<2>()?;
-    Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), rest))
 }
 
 mod flow_number {

@@ -9,9 +9,21 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use store::{CasOutcome, ControlError, ControlStore, RedbControlStore, Versioned};
+use topology::Topology;
 
 use super::{ApiError, blocking};
-use crate::peers::Caller;
+use crate::{
+    ownership_key,
+    peers::{Caller, Identity},
+};
+
+/// What the routes of a control server share.
+pub struct Control {
+    /// The records.
+    pub store: RedbControlStore,
+    /// Who may write which.
+    pub topology: Arc<Topology>,
+}
 
 /// A control record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,26 +62,38 @@ pub enum Swap {
 
 /// `GET /v1/control/KEY`: the record, or `null`.
 pub async fn read(
-    State(store): State<Arc<RedbControlStore>>,
+    State(control): State<Arc<Control>>,
     Path(key): Path<String>,
 ) -> Result<Json<Option<Record>>, ApiError> {
-    let found = blocking(move || store.get(&key)).await?.map_err(|error| refused(&error))?;
+    let found = blocking(move || control.store.get(&key)).await?.map_err(|error| refused(&error))?;
     Ok(Json(found.map(record).transpose()?))
 }
 
-/// `POST /v1/control/KEY`: compare-and-set. Any server of the topology may; each writes only its own pools'
-/// records.
+/// `POST /v1/control/KEY`: compare-and-set. A server writes the ownership records of its own pool and of its
+/// partner's, and no other.
 pub async fn compare_and_set(
-    State(store): State<Arc<RedbControlStore>>,
-    Extension(_caller): Extension<Caller>,
+    State(control): State<Arc<Control>>,
+    Extension(caller): Extension<Caller>,
     Path(key): Path<String>,
     Json(wish): Json<CompareAndSet>,
 ) -> Result<Json<Swap>, ApiError> {
-    let outcome = blocking(move || store.compare_and_set(&key, wish.expected, wish.value.as_bytes())).await?;
+    if !may_write(&control.topology, &caller, &key) {
+        return Err(ApiError::new(StatusCode::FORBIDDEN, format!("{key} is not for this caller to write")));
+    }
+    let outcome =
+        blocking(move || control.store.compare_and_set(&key, wish.expected, wish.value.as_bytes())).await?;
     match outcome.map_err(|error| refused(&error))? {
         CasOutcome::Stored { version, .. } => Ok(Json(Swap::Stored { version })),
         CasOutcome::Conflict { found } => Ok(Json(Swap::Conflict { found: found.map(record).transpose()? })),
     }
+}
+
+fn may_write(topology: &Topology, caller: &Caller, key: &str) -> bool {
+    let Identity::Server(server) = &caller.0 else { return false };
+    let Some(pool) = topology.pool_of(server) else { return false };
+    let partner = topology.partner_of(&pool.name);
+    let own = [Some(&pool.name), partner.map(|partner| &partner.name)];
+    partner.is_some() && own.into_iter().flatten().any(|home| key == ownership_key(home))
 }
 
 fn record(found: Versioned) -> Result<Record, ApiError> {

@@ -9,7 +9,7 @@ use tracing::info;
 use super::{ServeError, say_ready, tls::Certificates};
 use crate::{
     Deployment,
-    api::{control_routes, wire::ServerStatus},
+    api::{control::Control, control_routes, wire::ServerStatus},
     peers::PeerServer,
 };
 
@@ -24,7 +24,8 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let certificates = Certificates::read(deployment, &server.name)?;
-    let store = Arc::new(RedbControlStore::open(&deployment.data(&server.name).join(CONTROL_FILE))?);
+    let store = RedbControlStore::open(&deployment.data(&server.name).join(CONTROL_FILE))?;
+    let control = Arc::new(Control { store, topology: Arc::clone(&topology) });
     let status = ServerStatus {
         server: server.name.clone(),
         pool: server.pool.clone(),
@@ -42,7 +43,7 @@ pub async fn run(
     info!(node = %server.name, "control server ready");
     say_ready();
     tokio::select! {
-        () = listener.run(control_routes(store, status)) => {}
+        () = listener.run(control_routes(control, status)) => {}
         () = stop => {}
     }
     Ok(())

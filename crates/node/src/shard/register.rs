@@ -9,7 +9,8 @@ use pairing::{
 };
 use proxy::{Reject, Target};
 use registrar::{
-    Bindings, Command, FlowRecord, OperationId, Outcome, RegisterError, RegisterRequest, UserChange,
+    Bindings, Command, FlowRecord, OperationId, Outcome, PathWithoutSupport, RegisterError, RegisterRequest,
+    RegisterSettings, UserChange,
     authentication::{Challenger, Rejection},
     check_extensions, read_register,
 };
@@ -174,7 +175,11 @@ impl Shard {
         let is_direct = *origin == Origin::Phone;
         let flow = is_direct.then(|| self.flow_record(&from));
         let settings = &self.settings;
-        let read = read_register(view, &settings.register, |domain| settings.is_our_domain(domain), flow);
+        // A Path from a server of ours is kept whatever the phone says; from elsewhere RFC 3327 section 5.3 holds.
+        let path_without_support =
+            if is_direct { PathWithoutSupport::Ignore } else { PathWithoutSupport::Keep };
+        let rules = RegisterSettings { path_without_support, ..settings.register };
+        let read = read_register(view, &rules, |domain| settings.is_our_domain(domain), flow);
         let register = match read {
             Ok(register) => register,
             Err(error) => return self.refuse_register(server, view, &error),

@@ -52,7 +52,7 @@ impl ShardSettings {
                 expires_default_s: pool.expires_default_s,
                 expires_max_s: pool.expires_max_s,
                 devices_max: pool.devices_per_user_max,
-                path_without_support: PathWithoutSupport::Keep,
+                path_without_support: PathWithoutSupport::Ignore,
             },
             domains: topology.domains.iter().map(ToString::to_string).collect(),
             message_bytes_max: usize::try_from(pool.message_bytes_max).unwrap_or(usize::MAX),
