@@ -10,7 +10,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 fn user_file(deployment: &Deployment, user: &str) -> String {
     let file = deployment.scratch().join(format!("{user}.csv"));
     let password = deployment.password(user).unwrap();
-    fs::write(&file, format!("SEQUENTIAL\n{user};[authentication username={user} password={password}]\n")).unwrap();
+    fs::write(&file, format!("SEQUENTIAL\n{user};[authentication username={user} password={password}]\n"))
+        .unwrap();
     file.to_string_lossy().into_owned()
 }
 
@@ -18,8 +19,10 @@ fn register(deployment: &Deployment, user: &str, server: &str, transport: &str, 
     let remote = Deployment::sip(server).to_string();
     let users = user_file(deployment, user);
     let source = if transport == "u1" && count == "1" { port } else { "0" };
-    let mut arguments = vec![remote.as_str(), "-inf", &users, "-i", "127.0.0.1", "-t", transport, "-m", count];
-    arguments.extend(["-r", "200", "-key", "contact_port", port]);
+    let mut arguments =
+        vec![remote.as_str(), "-inf", &users, "-i", "127.0.0.1", "-t", transport, "-m", count];
+    // SIPp would name the server's address there, which is not what it asks for: 400 by RFC 7616.
+    arguments.extend(["-auth_uri", "example.com", "-r", "200", "-key", "contact_port", port]);
     if source != "0" {
         arguments.extend(["-p", source]);
     }
@@ -48,12 +51,16 @@ fn sipp_registers_and_calls_over_udp_and_tcp_within_and_between_pools() {
         let remote = Deployment::sip(caller_server).to_string();
         let users = user_file(&deployment, caller);
         let mut arguments = vec![remote.as_str(), "-inf", &users, "-i", "127.0.0.1", "-t", transport];
-        arguments.extend(["-m", "100", "-r", "50", "-key", "called", called]);
+        let uri = format!("{called}@example.com");
+        arguments.extend(["-auth_uri", &uri, "-m", "100", "-r", "50", "-key", "called", called]);
         let calling = Sipp::start(deployment.scratch(), "call.xml", &arguments).unwrap();
         let calls = calling.wait(LIMIT).unwrap();
         assert_eq!(calls.code, 0, "{caller} {transport} to {called}: {}", calls.errors);
         let answers = answering.wait(LIMIT).unwrap();
         assert_eq!(answers.code, 0, "{}", answers.errors);
-        println!("SIPp: 100 calls of {caller} at {caller_server} ({transport}) to {called} in {:?}", calls.took);
+        println!(
+            "SIPp: 100 calls of {caller} at {caller_server} ({transport}) to {called} in {:?}",
+            calls.took
+        );
     }
 }

@@ -139,11 +139,11 @@ impl Queue {
         }
     }
 
-    /// The queue, after a short time for as many commands to gather as came together last time.
+    /// The queue, after a short time for twice as many commands to gather as came together last time.
     fn gathered(&self) -> MutexGuard<'_, Waiting> {
         let mut waiting = self.waiting();
-        let hoped = waiting.last_batch.min(limits::COMMIT_BATCH_MAX);
-        if hoped < GATHER_FROM || waiting.commands >= hoped {
+        let hoped = waiting.last_batch.saturating_mul(2).min(limits::COMMIT_BATCH_MAX);
+        if waiting.last_batch < GATHER_FROM || waiting.commands >= hoped {
             return waiting;
         }
         waiting.wake_at = Some(hoped);
