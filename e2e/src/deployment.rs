@@ -320,10 +320,11 @@ impl Deployment {
     /// Errors: `tandem pool status` fails.
     pub fn service(&self, server: &str, home: &str) -> Result<Option<String>> {
         let json = self.tandem(&["pool", "status", "--output", "json"], b"")?.json()?;
-        let asked = json.as_array().into_iter().flatten().find(|asked| asked["server"] == server);
-        let homes = asked.and_then(|asked| asked["status"]["homes"].as_array());
-        let found = homes.into_iter().flatten().find(|entry| entry["home"] == home);
-        Ok(found.and_then(|entry| entry["service"].as_str()).map(ToOwned::to_owned))
+        let is = |entry: &Value, key: &str, text: &str| entry.get(key).and_then(Value::as_str) == Some(text);
+        let asked = json.as_array().into_iter().flatten().find(|asked| is(asked, "server", server));
+        let homes = asked.and_then(|asked| asked.pointer("/status/homes")?.as_array());
+        let found = homes.into_iter().flatten().find(|entry| is(entry, "home", home));
+        Ok(found.and_then(|entry| entry.get("service")?.as_str()).map(ToOwned::to_owned))
     }
 
     /// Waits until `server` says that it serves a home pool this way; `None`: not at all.

@@ -100,7 +100,8 @@ impl Seen {
         for heard in self.served_by(Owner::East) {
             ensure!(
                 heard.sent < began || heard.received > ended,
-                "east answered 200 while west served: request {:?} after west began, answer {:?} before it ended: {:?}",
+                "east answered 200 while west served: request {:?} after west began, answer {:?} before \
+                it ended: {:?}",
                 heard.sent.saturating_duration_since(began),
                 ended.saturating_duration_since(heard.received),
                 heard.message

@@ -1,5 +1,8 @@
 //! A small SIP phone that keeps exact account of what it asked, what it was answered, and when.
 
+mod answering;
+mod asking;
+
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
@@ -11,17 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow};
 
 use crate::{
     Deployment, Message, Via,
     digest::Challenge,
-    message::{parameter, uri_of},
+    message::parameter,
     socket::{Socket, read_messages},
 };
 
-/// Time until the first retransmission over UDP (RFC 3261 T1).
-const T1: Duration = Duration::from_millis(500);
 /// How long a request may take until its final response, unless told otherwise.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 const SDP: &str =
@@ -444,316 +445,12 @@ impl Line {
     fn contact(&self) -> String {
         format!("sip:{}@{};transport={}", self.user, self.local, self.via.parameter())
     }
-
-    /// A request outside a dialog, without Via.
-    fn outside(&self, method: &str, uri: &str, call_id: &str, tag: &str, attempt: u32) -> Message {
-        Message::new(format!("{method} {uri} SIP/2.0"))
-            .with("Max-Forwards", "70")
-            .with("From", format!("<{}>;tag={tag}", self.aor()))
-            .with("To", format!("<{uri}>"))
-            .with("Call-ID", call_id)
-            .with("CSeq", format!("{attempt} {method}"))
-    }
-
-    fn invite(&self, to: &str, call_id: &str, limit: Duration) -> Result<Answer> {
-        let uri = format!("sip:{to}@example.com");
-        let tag = fresh();
-        let answer = self.ask("INVITE", &uri, limit, |attempt| {
-            let mut request = self
-                .outside("INVITE", &uri, call_id, &tag, attempt)
-                .with("Contact", format!("<{}>", self.contact()))
-                .with("Content-Type", "application/sdp");
-            request.body = SDP.as_bytes().to_vec();
-            request
-        })?;
-        if (200..300).contains(&answer.status) {
-            let (cseq, _) = answer.message.cseq().context("CSeq")?;
-            let mut routes = answer.message.values("Record-Route");
-            routes.reverse();
-            let dialog = Dialog {
-                local: answer.header("From").context("From")?.to_owned(),
-                remote: answer.header("To").context("To")?.to_owned(),
-                target: answer.message.contact_uri().context("a 200 to INVITE has a Contact")?,
-                routes,
-                cseq,
-                is_acknowledged: true,
-                is_ended: false,
-                invite: None,
-            };
-            let ack = self.inside(&dialog, call_id, "ACK", cseq);
-            self.send_inside(&dialog, &ack)?;
-            self.state().dialogs.insert(call_id.to_owned(), dialog);
-        }
-        Ok(answer)
-    }
-
-    fn bye(&self, call_id: &str) -> Result<Answer> {
-        let dialog = {
-            let mut state = self.state();
-            let dialog = state.dialogs.get_mut(call_id).context("no such call")?;
-            dialog.cseq += 1;
-            dialog.is_ended = true;
-            dialog.clone()
-        };
-        let bye = self.inside(&dialog, call_id, "BYE", dialog.cseq);
-        self.exchange_at(self.next_hop(&dialog), &bye, ANSWER_WITHIN)
-    }
-
-    /// A request inside a dialog, with its Via.
-    fn inside(&self, dialog: &Dialog, call_id: &str, method: &str, cseq: u32) -> Message {
-        let mut request = Message::new(format!("{method} {} SIP/2.0", dialog.target))
-            .with("Via", self.new_via())
-            .with("Max-Forwards", "70");
-        for route in &dialog.routes {
-            request = request.with("Route", route);
-        }
-        request
-            .with("From", &dialog.local)
-            .with("To", &dialog.remote)
-            .with("Call-ID", call_id)
-            .with("CSeq", format!("{cseq} {method}"))
-    }
-
-    fn send_inside(&self, dialog: &Dialog, request: &Message) -> Result<()> {
-        self.socket.send(self.next_hop(dialog), &request.write())
-    }
-
-    /// Where a request of a dialog goes: its first route, else its target. Streams have only the one way.
-    fn next_hop(&self, dialog: &Dialog) -> SocketAddr {
-        let uri = dialog.routes.first().map_or_else(|| dialog.target.clone(), |route| uri_of(route));
-        let host = uri.trim_start_matches("sip:").split(';').next().unwrap_or_default();
-        let host = host.rsplit('@').next().unwrap_or_default();
-        host.parse().unwrap_or_else(|_| self.server())
-    }
-
-    fn new_via(&self) -> String {
-        format!("SIP/2.0/{} {};branch=z9hG4bK{};rport", self.via.token(), self.local, fresh())
-    }
-
-    /// Sends requests until one is not challenged, at most three. `build` makes each one, without Via.
-    fn ask(
-        &self,
-        method: &'static str,
-        uri: &str,
-        limit: Duration,
-        mut build: impl FnMut(u32) -> Message,
-    ) -> Result<Answer> {
-        for attempt in 1..=3 {
-            let mut request = build(attempt);
-            request.headers.insert(0, ("Via".to_owned(), self.new_via()));
-            let (header, challenged, challenge) = if method == "REGISTER" {
-                ("Authorization", 401, "WWW-Authenticate")
-            } else {
-                ("Proxy-Authorization", 407, "Proxy-Authenticate")
-            };
-            let (password, mut used) = (self.password(), None);
-            if let Some(known) = self.state().challenges.get_mut(header) {
-                let value = known.answer(&self.user, &password, method, uri);
-                request = request.with(header, value);
-                used = Some(known.clone());
-            }
-            let mut answer = self.exchange(&request, limit)?;
-            answer.challenges = usize::try_from(attempt - 1)?;
-            if answer.status != challenged || attempt == 3 {
-                return Ok(answer);
-            }
-            let stale =
-                answer.message.lines(challenge).any(|line| line.to_lowercase().contains("stale=true"));
-            let new = Challenge::choose(answer.message.lines(challenge), self.state().md5_only);
-            let new = new.with_context(|| format!("no challenge to answer: {:?}", answer.message))?;
-            if let Some(used) = used
-                && (used.is_same_nonce(&new) || (attempt > 1 && !stale))
-            {
-                return Ok(answer);
-            }
-            self.state().challenges.insert(header, new);
-        }
-        bail!("unreachable: the third attempt returns")
-    }
-
-    fn password(&self) -> String {
-        self.password.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn exchange(&self, request: &Message, limit: Duration) -> Result<Answer> {
-        self.exchange_at(self.server(), request, limit)
-    }
-
-    /// Sends a request, again over UDP while nothing comes, and waits for its final response.
-    fn exchange_at(&self, to: SocketAddr, request: &Message, limit: Duration) -> Result<Answer> {
-        let key = key_of(request).context("a request has Via and CSeq")?;
-        let method = request.cseq().context("CSeq")?.1.to_owned();
-        let bytes = request.write();
-        let sent = Instant::now();
-        self.state().sent.insert(key.clone(), sent);
-        self.socket.send(to, &bytes)?;
-        let (mut again_at, mut pause) = (sent + T1, T1);
-        let mut state = self.state();
-        loop {
-            let responses = state.responses.get(&key).map(Vec::as_slice).unwrap_or_default();
-            let status = |message: &Message| message.status().unwrap_or(0);
-            if let Some((received, found)) = responses.iter().find(|(_, found)| status(found) >= 200) {
-                let provisional = responses.iter().map(|(_, found)| status(found));
-                let answer = Answer {
-                    status: status(found),
-                    message: found.clone(),
-                    sent,
-                    received: *received,
-                    challenges: 0,
-                    provisional: provisional.filter(|status| (101..200).contains(status)).collect(),
-                };
-                drop(state);
-                if method == "INVITE" && answer.status >= 300 {
-                    self.acknowledge_refusal(to, request, &answer.message)?;
-                }
-                return Ok(answer);
-            }
-            let has_provisional = !responses.is_empty();
-            let now = Instant::now();
-            ensure!(now - sent < limit, "no final response to {} of {} within {limit:?}", method, self.user);
-            ensure!(!state.is_lost, "the connection of {} was closed", self.user);
-            if self.via == Via::Udp && now >= again_at && !(method == "INVITE" && has_provisional) {
-                self.socket.send(to, &bytes)?;
-                pause = (pause * 2).min(Duration::from_secs(4));
-                again_at = now + pause;
-            }
-            let wait = Duration::from_millis(100).min(limit);
-            state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// The ACK for a refused INVITE (RFC 3261 section 17.1.1.3).
-    fn acknowledge_refusal(&self, to: SocketAddr, invite: &Message, response: &Message) -> Result<()> {
-        let uri = invite.start.split(' ').nth(1).context("a request line")?;
-        let (number, _) = invite.cseq().context("CSeq")?;
-        let copy = |name: &str| invite.header(name).map(ToOwned::to_owned).context("a header to copy");
-        let ack = Message::new(format!("ACK {uri} SIP/2.0"))
-            .with("Via", copy("Via")?)
-            .with("Max-Forwards", "70")
-            .with("From", copy("From")?)
-            .with("To", response.header("To").context("To")?)
-            .with("Call-ID", copy("Call-ID")?)
-            .with("CSeq", format!("{number} ACK"));
-        self.socket.send(to, &ack.write())
-    }
-
-    fn received(&self, message: Message) {
-        let now = Instant::now();
-        if message.status().is_some() {
-            if let Some(key) = key_of(&message) {
-                self.state().responses.entry(key).or_default().push((now, message));
-            }
-            self.changed.notify_all();
-            return;
-        }
-        let is_ack = message.method() == Some("ACK");
-        let Some(key) = key_of(&message) else { return };
-        if !is_ack && let Some(former) = self.state().answered.get(&key).cloned() {
-            let _ = self.socket.send(self.reply_address(&message), &former);
-            return;
-        }
-        for response in self.answers(&message) {
-            let bytes = response.write();
-            let _ = self.socket.send(self.reply_address(&message), &bytes);
-            self.state().answered.insert(key.clone(), bytes);
-        }
-        self.state().requests.push(message);
-        self.changed.notify_all();
-    }
-
-    /// Where a response goes: the sent-by of the topmost Via, which is always a server.
-    fn reply_address(&self, request: &Message) -> SocketAddr {
-        let via = request.header("Via").unwrap_or_default();
-        let sent_by = via.split(' ').nth(1).unwrap_or_default().split(';').next().unwrap_or_default();
-        sent_by.parse().unwrap_or_else(|_| self.server())
-    }
-
-    /// What a request is answered with.
-    fn answers(&self, request: &Message) -> Vec<Message> {
-        let call_id = request.header("Call-ID").unwrap_or_default().to_owned();
-        let tag = format!("t{}", fresh());
-        match request.method().unwrap_or_default() {
-            "INVITE" => self.answer_invite(request, &call_id, &tag),
-            "ACK" => {
-                if let Some(dialog) = self.state().dialogs.get_mut(&call_id) {
-                    dialog.is_acknowledged = true;
-                }
-                Vec::new()
-            }
-            "BYE" => {
-                let mut state = self.state();
-                match state.dialogs.get_mut(&call_id) {
-                    Some(dialog) => {
-                        dialog.is_ended = true;
-                        vec![respond(request, 200, "OK", "")]
-                    }
-                    None => vec![respond(request, 481, "Call/Transaction Does Not Exist", &tag)],
-                }
-            }
-            "CANCEL" => {
-                let mut answers = vec![respond(request, 200, "OK", &tag)];
-                if let Some(dialog) = self.state().dialogs.get_mut(&call_id) {
-                    dialog.is_ended = true;
-                    let tag = parameter(&dialog.local, "tag").unwrap_or_default();
-                    let invite = dialog.invite.as_ref();
-                    answers.extend(invite.map(|invite| respond(invite, 487, "Request Terminated", tag)));
-                }
-                answers
-            }
-            _ => vec![respond(request, 200, "OK", &tag)],
-        }
-    }
-
-    fn answer_invite(&self, request: &Message, call_id: &str, tag: &str) -> Vec<Message> {
-        let manners = self.state().manners;
-        let ringing = respond(request, 180, "Ringing", tag).with("Contact", format!("<{}>", self.contact()));
-        let mut ok = respond(request, 200, "OK", tag)
-            .with("Contact", format!("<{}>", self.contact()))
-            .with("Content-Type", "application/sdp");
-        ok.body = SDP.as_bytes().to_vec();
-        let dialog = Dialog {
-            local: ok.header("To").unwrap_or_default().to_owned(),
-            remote: request.header("From").unwrap_or_default().to_owned(),
-            target: request.contact_uri().unwrap_or_default(),
-            routes: request.values("Record-Route"),
-            cseq: 1,
-            is_acknowledged: false,
-            is_ended: false,
-            invite: Some(request.clone()),
-        };
-        if manners != Manners::Busy && !call_id.is_empty() {
-            self.state().dialogs.insert(call_id.to_owned(), dialog);
-        }
-        match manners {
-            Manners::Answer => vec![ringing, ok],
-            Manners::Busy => vec![respond(request, 486, "Busy Here", tag)],
-            Manners::Ring => vec![ringing],
-        }
-    }
 }
 
 /// The value of a feature in Feature-Caps.
 pub(crate) fn feature(message: &Message, start: &str) -> Option<String> {
     let (_, after) = message.header("Feature-Caps")?.split_once(start)?;
     after.split('"').next().map(ToOwned::to_owned)
-}
-
-/// A response: what RFC 3261 section 8.2.6.2 copies, and a To tag.
-fn respond(request: &Message, status: u16, reason: &str, tag: &str) -> Message {
-    let mut response = Message::new(format!("SIP/2.0 {status} {reason}"));
-    for (name, value) in &request.headers {
-        let lower = name.to_lowercase();
-        match lower.as_str() {
-            "to" if parameter(value, "tag").is_none() && !tag.is_empty() => {
-                response = response.with(name, format!("{value};tag={tag}"));
-            }
-            "via" | "from" | "to" | "call-id" | "cseq" | "record-route" => {
-                response = response.with(name, value);
-            }
-            _ => {}
-        }
-    }
-    response
 }
 
 /// What names a transaction: branch and method.

@@ -1,7 +1,7 @@
 //! Real softphones as processes: baresip and linphonec, driven by what one types into them.
 //!
-//! Each phone sends a tone of its own pitch and keeps what it hears in a file, so that audio is proved by the far
-//! tone's share of the energy. Whatever a phone prints is kept; a test waits for a line, never for a time.
+//! Each phone sends a tone of its own pitch and keeps what it hears in a file, so that audio is proved by the
+//! far tone's share of the energy. What a phone prints is kept; a test waits for a line, never for a time.
 
 mod baresip;
 mod linphone;
@@ -116,11 +116,14 @@ impl Softphone {
         Ok(phone)
     }
 
-    /// Starts a phone with the files that `tandem init` made for this user, by the command that `tandem up` prints.
+    /// Starts a phone with the files that `tandem init` made, by the command that `tandem up` prints.
+    ///
+    /// `name` is the user part, or `USER-at-POOL` for the one that registers at the backup registrar.
     ///
     /// Errors: as [`Self::start`].
-    pub fn ready_made(deployment: &Deployment, product: Product, user: &str) -> Result<Self> {
-        let folder = deployment.dir().join("phones").join(user);
+    pub fn ready_made(deployment: &Deployment, product: Product, name: &str) -> Result<Self> {
+        let folder = deployment.dir().join("phones").join(name);
+        let user = name.split('-').next().unwrap_or(name);
         let command = match product {
             Product::Baresip => baresip::printed_command(&folder),
             Product::Linphone => linphone::printed_command(&folder),

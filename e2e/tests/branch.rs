@@ -1,5 +1,12 @@
 //! A branch survives its WAN, and its phones survive the branch appliance.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation ends the test, in its helpers too"
+)]
+
 use std::time::{Duration, Instant};
 
 use e2e::{Answer, Deployment, Phone, Timing, Via, wait_for};
@@ -66,7 +73,8 @@ fn phones_of_a_branch_keep_calling_each_other_while_its_wan_is_cut() {
     let refused = one.call("1003").unwrap().map(drop).unwrap_err();
     assert!([408, 480, 500, 503, 504].contains(&refused.status), "{:?}", refused.message);
     println!(
-        "WAN cut: the next call inside the branch took {at_once:?}; {} registrations before the mode was told after \
+        "WAN cut: the next call inside the branch took {at_once:?}; {} registrations before the mode was \
+        told after \
          {told_after:?}, all accepted; a call to the outside: {}",
         others.len() + 1,
         refused.status

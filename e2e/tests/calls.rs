@@ -1,5 +1,12 @@
 //! Phones register, call and message.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation ends the test, in its helpers too"
+)]
+
 use std::time::Duration;
 
 use e2e::{Answer, Deployment, Manners, Phone, Registration, Timing, Via};
@@ -220,6 +227,7 @@ fn a_call_rings_every_device_and_nobody_else() {
     })
     .unwrap();
     println!(
-        "forked: the device that did not answer got CANCEL; nobody 404; not registered 480; closed TCP unbound"
+        "forked: the device that did not answer got CANCEL; nobody 404; not registered 480; closed TCP \
+        unbound"
     );
 }

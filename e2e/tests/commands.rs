@@ -1,5 +1,12 @@
 //! The command line: exit codes, one clear line for each failure, nothing lost.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation ends the test, in its helpers too"
+)]
+
 use std::{
     fmt::Write as _,
     fs,
@@ -114,7 +121,8 @@ fn a_server_that_cannot_start_says_why() {
     deployment.start("east1").unwrap();
 }
 
-/// Replaces a certificate by one of the same authority that ended yesterday, with the key that lies beside it.
+/// Replaces a certificate by one of the same authority that ended yesterday, with the key that lies beside
+/// it.
 fn expire(deployment: &Deployment, certificate: &Path) {
     let path = |name: &str| file(deployment, name).to_string_lossy().into_owned();
     let request = deployment.scratch().join("r.csr").to_string_lossy().into_owned();

@@ -1,5 +1,12 @@
 //! Bad input on every transport: the right status or a closed connection, and no effect on others.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation ends the test, in its helpers too"
+)]
+
 use std::{
     fmt::Write as _,
     fs,
@@ -59,7 +66,8 @@ impl Victim {
 /// A request with these lines between its topmost Via and its end.
 fn request(start: &str, local: SocketAddr, number: usize, lines: &str) -> String {
     format!(
-        "{start}\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bKh{number};rport\r\nFrom: <sip:1003@example.com>;tag=h\r\n\
+        "{start}\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bKh{number};rport\r\nFrom: \
+        <sip:1003@example.com>;tag=h\r\n\
          To: <sip:1004@example.com>\r\nCall-ID: hostile{number}\r\n{lines}\r\n"
     )
 }

@@ -1,5 +1,12 @@
 //! SIPp registers and calls through the running deployment.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation ends the test, in its helpers too"
+)]
+
 use std::{fs, time::Duration};
 
 use e2e::{Deployment, Sipp, Timing};

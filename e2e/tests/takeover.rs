@@ -1,5 +1,12 @@
 //! A pool dies, freezes or is cut off: its phones are served by the partner, and never by both.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed expectation ends the test, in its helpers too"
+)]
+
 use std::time::{Duration, Instant};
 
 use e2e::{Answer, Deployment, Owner, Phone, SERVERS, Timing, Via, Watch, wait_for};
@@ -83,7 +90,8 @@ fn phones_of_a_killed_pool_are_served_by_its_partner_and_return() {
     call(&branch, &phones[0]);
     call(&phones[1], &branch);
     println!(
-        "a pool dies: registered at the partner {took:?} after SIGKILL (takeover {} s), {} x 503 with Retry-After before",
+        "a pool dies: registered at the partner {took:?} after SIGKILL (takeover {} s), {} x 503 with \
+        Retry-After before",
         timing.takeover_s,
         refusals.len()
     );
@@ -105,7 +113,8 @@ fn phones_of_a_killed_pool_are_served_by_its_partner_and_return() {
     assert!(returned >= Duration::from_secs(timing.hold_s.into()), "{returned:?}");
     assert!(return_gap <= Duration::from_secs(2), "{return_gap:?}");
     println!(
-        "it returns: {returned:?} after it was ready (hold {} s); nobody served for {takeover_gap:?} and {return_gap:?}; \
+        "it returns: {returned:?} after it was ready (hold {} s); nobody served for {takeover_gap:?} and \
+        {return_gap:?}; \
          {} x 200 by east, {} by west, never both",
         timing.hold_s,
         seen.served_by(Owner::East).count(),
@@ -134,7 +143,8 @@ fn a_frozen_pool_refuses_to_serve_when_it_goes_on() {
     assert_eq!(accepted.mode().as_deref(), Some("full"));
     let (takeover_gap, return_gap) = watch.end().unwrap().prove_one_owner().unwrap();
     println!(
-        "frozen {:?}, resumed: answered {} at once; nobody served for {takeover_gap:?} and {return_gap:?}; never both",
+        "frozen {:?}, resumed: answered {} at once; nobody served for {takeover_gap:?} and \
+        {return_gap:?}; never both",
         3 * lease,
         first.status
     );
@@ -168,7 +178,8 @@ fn a_pool_cut_off_from_partner_and_witness_stops_before_its_partner_takes_over()
     let healed = deployment.wait_serving("east1", "east", Some("full"), LIMIT).unwrap();
     let (takeover_gap, return_gap) = watch.end().unwrap().prove_one_owner().unwrap();
     println!(
-        "cut off: stopped after {stopped:?} (lease {} s), partner served after {took:?}; healed: back after {healed:?}; \
+        "cut off: stopped after {stopped:?} (lease {} s), partner served after {took:?}; healed: back \
+        after {healed:?}; \
          nobody served for {takeover_gap:?} and {return_gap:?}; never both",
         timing.lease_s
     );

@@ -51,11 +51,12 @@ pub fn owners<'a>(
     })
 }
 
-/// Writes what a phone of each of these users needs: `accounts`, `config` and `contacts` in `phones/USER` for
-/// `baresip -f`, and `linphonerc` there for `linphonec -c`.
+/// Writes what a phone of each of these users needs: `accounts`, `config` and `contacts` in `phones/USER`
+/// for `baresip -f`, and `linphonerc` there for `linphonec -c`.
 ///
-/// The files name the deployment's folder by its absolute path, so that a phone starts from any working
-/// directory.
+/// `phones/USER-at-POOL` is the same phone registered at its backup registrar alone, for when the home pool
+/// is gone: baresip calls out by its first registrar only. The files name the deployment's folder by its
+/// absolute path, so that a phone starts from any working directory.
 pub fn write_all(deployment: &Deployment, topology: &Topology, users: &[ExampleUser]) -> Result<()> {
     let root = deployment.root().canonicalize().context("the deployment's folder")?;
     let deployment = Deployment::at(root);
@@ -65,20 +66,34 @@ pub fn write_all(deployment: &Deployment, topology: &Topology, users: &[ExampleU
         sound: Sound::of_this_machine(),
     };
     for (user, server) in owners(topology, users) {
-        let backup = topology.backup_of(&user.home).and_then(|pool| topology.servers_of(&pool.name).next());
-        let folder = folder(&deployment, user.aor.user());
+        let name = user.aor.user();
         let others = owners(topology, users).map(|(other, _)| other).filter(|other| other.aor != user.aor);
-        let files = [
-            ("accounts", baresip_account(user, server, backup)),
-            ("config", baresip_config(user, server, &bench)),
-            ("contacts", baresip_contacts(others)),
-            ("linphonerc", linphone(user, server, &folder, &bench)),
-        ];
-        for (name, text) in files {
-            write(&folder.join(name), text.as_bytes(), 0o600)?;
+        let contacts = baresip_contacts(others);
+        let backup = topology.backup_of(&user.home).and_then(|pool| topology.servers_of(&pool.name).next());
+        write_phone(&folder(&deployment, name), user, server, backup, &contacts, &bench)?;
+        if let Some(backup) = backup {
+            let elsewhere = folder(&deployment, &format!("{name}-at-{}", backup.pool));
+            write_phone(&elsewhere, user, backup, None, &contacts, &bench)?;
         }
     }
     Ok(())
+}
+
+fn write_phone(
+    folder: &Path,
+    user: &ExampleUser,
+    server: &Server,
+    backup: Option<&Server>,
+    contacts: &str,
+    bench: &Bench,
+) -> Result<()> {
+    let files = [
+        ("accounts", baresip_account(user, server, backup)),
+        ("config", baresip_config(user, server, bench)),
+        ("contacts", contacts.to_owned()),
+        ("linphonerc", linphone(user, server, folder, bench)),
+    ];
+    files.iter().try_for_each(|(name, text)| write(&folder.join(name), text.as_bytes(), 0o600))
 }
 
 /// What phones use of this machine.

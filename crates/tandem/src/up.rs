@@ -215,8 +215,9 @@ fn instructions(dir: &Path, topology: &Topology, deployment: &Deployment, restar
     text.push_str(&format!(
         "\nlogs: {dir}/servers/NAME/log   users and passwords: {dir}/users.csv\n\
          look: tandem pool status --dir {dir}\n\
-         kill a data centre: kill -9 PROCESS of east1; its phones register at west after the takeover time;\n\
-         a server that ended is started again after {} s. Ctrl-C stops all.\n",
+         kill a data centre: kill -9 PROCESS of east1; its baresip phones register at west after the\n\
+         takeover time and are called there; to call out, start them as {dir}/phones/USER-at-west.\n\
+         A server that ended is started again after {} s. Ctrl-C stops all.\n",
         restart_after.as_secs()
     ));
     text

@@ -47,13 +47,12 @@ impl Identity {
 
     /// The identity that one of these DNS names of a verified certificate stands for.
     pub fn of_names(names: &[String], topology: &Topology) -> Option<Self> {
-        names.iter().find_map(|name| {
-            if name.starts_with(OPERATOR_NAME_PREFIX) {
-                return Some(Self::Operator);
-            }
-            let fqdn = Fqdn::new(name).ok()?;
-            topology.server_by_fqdn(&fqdn).map(|server| Self::Server(server.name.clone()))
-        })
+        let server = names.iter().find_map(|name| topology.server_by_fqdn(&Fqdn::new(name).ok()?));
+        let operator = format!("{OPERATOR_NAME_PREFIX}{}", topology.deployment);
+        match server {
+            Some(server) => Some(Self::Server(server.name.clone())),
+            None => names.contains(&operator).then_some(Self::Operator),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use model::{AddressOfRecord, Epoch, FlowId, NextHop, Peer, PoolName, Protocol, ServerTransaction};
+use model::{AddressOfRecord, Epoch, FlowId, NextHop, Peer, PoolName, Protocol, ServerTransaction, WallTime};
 use pairing::{
     BranchView, PoolView, RegisterDecision, Service, Standing, UserServices, decide_branch_register,
     decide_register,
@@ -41,6 +41,8 @@ struct Reply {
     epoch: Epoch,
     from: Peer,
     is_direct: bool,
+    /// When it was taken up: what the phone asked for counts from then.
+    at: WallTime,
 }
 
 impl Shard {
@@ -61,19 +63,31 @@ impl Shard {
         if let Err(error) = check_extensions(view) {
             return self.refuse_register(server, view, &error);
         }
-        // Nobody learns who is no user: the unknown one is challenged like any other.
-        let home = self.shared.directory.user(&aor).map(|user| user.home).or(self.shared.own_home);
-        let Some(home) = home else { return self.reject(server, view, &Reject::NotFound) };
-        match self.decide(turn, home) {
-            RegisterDecision::Serve { epoch, .. } => match self.authenticate(turn, view, false) {
-                Ok(_) => self.serve(turn, origin, server, request, from, home, epoch),
-                Err(rejection) => self.answer_rejection(server, view, &rejection),
-            },
-            RegisterDecision::Forward { owner } => self.pass_on(turn, origin, server, request, from, &owner),
+        // Nobody learns who is no user: the unknown one is challenged like any other, and what becomes of a REGISTER is
+        // told to its user only, wherever this server can tell who that is.
+        let user = self.shared.directory.user(&aor);
+        let can_prove = user.as_ref().is_none_or(|user| user.credentials.is_some());
+        let Some(home) = user.map(|user| user.home).or(self.shared.own_home) else {
+            return self.reject(server, view, &Reject::NotFound);
+        };
+        let decision = self.decide(turn, home);
+        if let RegisterDecision::Forward { owner } = &decision {
+            return self.pass_on(turn, origin, server, request, from, owner);
+        }
+        if can_prove && let Err(rejection) = self.authenticate(turn, view, false) {
+            return self.answer_rejection(server, view, &rejection);
+        }
+        match decision {
+            RegisterDecision::Serve { epoch, .. } if can_prove => {
+                self.serve(turn, origin, server, request, from, home, epoch);
+            }
             RegisterDecision::Redirect { owner, then } => {
                 self.redirect(server, view, from, &owner, then.as_ref());
             }
             RegisterDecision::Unavailable { retry_after } => self.unavailable(server, view, retry_after),
+            RegisterDecision::Serve { .. } | RegisterDecision::Forward { .. } => {
+                self.unavailable(server, view, Duration::from_secs(RETRY_AFTER_WRITE_S));
+            }
         }
     }
 
@@ -186,13 +200,15 @@ impl Shard {
         };
         let change = register.change.clone();
         let aor = register.aor.clone();
-        let reply = Reply { server, request: Arc::clone(request), register, home, epoch, from, is_direct };
+        let at = clock::wall_time();
+        let reply =
+            Reply { server, request: Arc::clone(request), register, home, epoch, from, is_direct, at };
         let (Some(change), Some(name)) = (change, self.shared.directory.homes().name(home)) else {
             let bindings = self.shared.bindings(home, &aor).into_iter().collect();
             return self.accept(turn, &reply, &bindings);
         };
         let operation = OperationId::of_register(view);
-        let command = Command::of_user(name.clone(), epoch, operation, clock::wall_time(), aor, change);
+        let command = Command::of_user(name.clone(), epoch, operation, at, aor, change);
         self.batch.push((command, Waiting { reply: Some(reply) }));
     }
 
@@ -263,7 +279,7 @@ impl Shard {
     fn write_ok(&mut self, reply: &Reply, bindings: &Bindings, service: Service) {
         let leg = reply.is_direct.then(|| self.legs.towards(&reply.from, false)).flatten();
         let service_route = leg.as_ref().map(|leg| leg.record_route.as_ref());
-        self.ok_headers.fill(&reply.register, bindings, service_route, clock::wall_time());
+        self.ok_headers.fill(&reply.register, bindings, service_route, reply.at);
         let tag = self.tag();
         self.out.clear();
         let request = reply.request.view();

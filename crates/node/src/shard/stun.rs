@@ -1,5 +1,7 @@
-//! Answers to the STUN keep-alives that phones send on their SIP flow over UDP: without one, a phone takes the flow
-//! for dead and registers anew. Source: RFC 5626 sections 3.5.2 and 8; RFC 8489 sections 5, 6.3.1 and 14.
+//! Answers to the STUN keep-alives that phones send on their SIP flow over UDP.
+//!
+//! Without an answer a phone takes the flow for dead and registers anew, with a gap in between.
+//! Source: RFC 5626 sections 3.5.2 and 8; RFC 8489 sections 5, 6.3.1 and 14.
 
 use std::net::{IpAddr, SocketAddr};
 
