@@ -129,3 +129,46 @@ fn owner_of(heard: &Heard) -> Option<Owner> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Message;
+
+    /// A 200 OK between two instants, in milliseconds.
+    fn served(base: Instant, backup: &str, sent: u64, received: u64) -> Heard {
+        let at = |ms| base + Duration::from_millis(ms);
+        let caps = format!("*;+g.tandem.mode=\"full\";+g.tandem.backup=\"{backup}.example.com\"");
+        let message = Message::new("SIP/2.0 200 OK").with("Feature-Caps", caps);
+        Heard { sent: at(sent), received: at(received), message }
+    }
+
+    #[test]
+    fn one_change_and_one_return_are_found_right_and_their_gaps_measured() {
+        let base = Instant::now();
+        let heard = vec![
+            served(base, "west", 0, 10),
+            served(base, "east", 100, 110),
+            served(base, "east", 200, 210),
+            served(base, "west", 300, 310),
+        ];
+
+        let (takeover, back) = Seen { heard }.prove_one_owner().unwrap();
+
+        assert_eq!(takeover, Duration::from_millis(100));
+        assert_eq!(back, Some(Duration::from_millis(100)));
+    }
+
+    #[test]
+    fn an_answer_of_the_former_owner_within_the_time_of_the_new_one_is_found() {
+        let base = Instant::now();
+        let heard = vec![
+            served(base, "west", 0, 10),
+            served(base, "east", 100, 110),
+            served(base, "west", 120, 130),
+            served(base, "east", 200, 210),
+        ];
+
+        assert!(Seen { heard }.prove_one_owner().is_err());
+    }
+}

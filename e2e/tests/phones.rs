@@ -148,7 +148,7 @@ fn a_phone_with_a_second_registrar_outlives_its_pool_and_returns_to_it() {
     deployment.kill("east1").unwrap();
     let taken =
         deployment.wait_serving("west1", "east", Some("resiliency"), Duration::from_secs(10)).unwrap();
-    let there = wait_binding(&deployment, "1001", "west1");
+    let there = wait_binding(&deployment, &of_east, "west1");
     println!("east killed; west serves after {taken:?}, the phone is registered there {there:?} later");
     call_with_audio(&mut of_west, OTHER_TONE_HZ, &mut of_east, TONE_HZ);
     drop(of_west);
@@ -167,18 +167,18 @@ fn a_phone_with_a_second_registrar_outlives_its_pool_and_returns_to_it() {
 
     deployment.start("east1").unwrap();
     let back = deployment.wait_serving("east1", "east", Some("full"), Duration::from_secs(20)).unwrap();
-    let here = wait_binding(&deployment, "1001", "east1");
+    let here = wait_binding(&deployment, &of_east, "east1");
     println!("east started; it serves after {back:?}, the phone is registered there {here:?} later");
     let mut of_west = phone(&deployment, Product::Linphone, "2001", "west1", Via::Tcp, OTHER_TONE_HZ);
     call_with_audio(&mut of_west, OTHER_TONE_HZ, &mut of_east, TONE_HZ);
 }
 
-/// Waits until this server, and no other, holds a binding of the user.
-fn wait_binding(deployment: &Deployment, user: &str, server: &str) -> Duration {
-    let what = format!("{user} registered at {server} only");
+/// Waits until this server, and no other, holds a binding of the phone.
+fn wait_binding(deployment: &Deployment, phone: &Softphone, server: &str) -> Duration {
+    let what = format!("{} registered at {server} only", phone.user());
     let registered = e2e::wait_until(&what, Duration::from_secs(30), || {
-        let bindings = deployment.registrations(user)?;
+        let bindings = deployment.registrations(phone.user())?;
         Ok(!bindings.is_empty() && bindings.iter().all(|(at, _)| at == server))
     });
-    registered.unwrap()
+    registered.unwrap_or_else(|error| panic!("{error}\n{}", phone.transcript()))
 }

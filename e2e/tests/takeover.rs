@@ -59,7 +59,15 @@ fn assert_told_when(refusals: &[Answer]) {
 
 #[test]
 fn phones_of_a_killed_pool_are_served_by_its_partner_and_return() {
-    let timing = Timing::FAST;
+    kill_and_return(Timing::FAST);
+}
+
+#[test]
+fn a_killed_pool_is_taken_over_within_the_default_time() {
+    kill_and_return(Timing { hold_s: 3, ..Timing::DEFAULT });
+}
+
+fn kill_and_return(timing: Timing) {
     let deployment = Deployment::running(timing).unwrap();
     let phones = [phone(&deployment, "1003", "east1"), phone(&deployment, "1004", "east1")];
     let (west, branch) = (phone(&deployment, "2003", "west1"), phone(&deployment, "3003", "branch1a"));
@@ -87,8 +95,14 @@ fn phones_of_a_killed_pool_are_served_by_its_partner_and_return() {
     call(&phones[0], &phones[1]);
     call(&phones[0], &west);
     call(&west, &phones[1]);
+    // The branch asks each second who serves: its caller may have to try once more.
+    let (_, branch_found) = wait_for("a message from the branch", 2 * RETRY, || {
+        Ok((branch.message("1003", "hello")?.status == 200).then_some(()))
+    })
+    .unwrap();
     call(&branch, &phones[0]);
     call(&phones[1], &branch);
+    println!("a branch of the dead pool reaches its users at the partner after another {branch_found:?}");
     println!(
         "a pool dies: registered at the partner {took:?} after SIGKILL (takeover {} s), {} x 503 with \
         Retry-After before",

@@ -1,6 +1,7 @@
 //! Reason phrases.
 
 /// The usual reason phrase of a status code; for one that is not registered that of its class.
+#[expect(clippy::too_many_lines, reason = "a table of the registry, one line each")]
 pub const fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Trying",
