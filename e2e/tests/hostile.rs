@@ -118,6 +118,7 @@ impl Noise {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one kind of bad input after the other")]
 fn bad_datagrams_get_the_right_status_and_hurt_nobody() {
     let deployment = Deployment::running(Timing::DEFAULT).unwrap();
     let server = Deployment::sip("east1");
@@ -227,6 +228,7 @@ fn statuses(bytes: &[u8]) -> Vec<u16> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one kind of bad input after the other")]
 fn bad_streams_are_closed_and_hurt_nobody() {
     let deployment = Deployment::running(Timing::DEFAULT).unwrap();
     let before = deployment.memory_kb("east1").unwrap();

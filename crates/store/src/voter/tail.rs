@@ -17,6 +17,8 @@ const FILE_MAGIC: &[u8] = b"RAFT-LOG-FILE-HEADER-9986AB3E47F320B394C8E84916EB0ED
 /// Follows the magic; after it an alignment, which is 0 here.
 const FILE_FORMAT: u64 = 2;
 const BATCH_HEADER_BYTES: usize = 16;
+/// What a file system writes at once, at least.
+const PAGE_BYTES: usize = 4_096;
 const SUFFIX: &str = ".raftlog";
 
 /// Looks through the last file of the log.
@@ -50,7 +52,13 @@ fn last_file(directory: &Path) -> Result<Option<(u64, PathBuf)>, StoreError> {
 fn damage(octets: &[u8], file_number: u64) -> Option<usize> {
     let signature = u32::try_from(file_number & 0xffff_ffff).unwrap_or(0);
     let header = [FILE_MAGIC, &FILE_FORMAT.to_be_bytes(), &0_u64.to_be_bytes()].concat();
-    let mut offset = if octets.starts_with(&header) { header.len() } else { 0 };
+    let has_header = octets.starts_with(&header);
+    // The header is in the first page of the file, which a crash leaves as it was written or not at all.
+    let first_page = octets.get(..PAGE_BYTES.min(octets.len())).unwrap_or_default();
+    if !has_header && first_page.iter().skip(header.len()).any(|octet| *octet != 0) {
+        return Some(0);
+    }
+    let mut offset = if has_header { header.len() } else { 0 };
     while let Some(length) = octets.get(offset..).and_then(|rest| batch_length(rest, signature)) {
         offset = offset.saturating_add(length);
     }

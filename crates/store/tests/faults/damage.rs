@@ -111,6 +111,27 @@ fn damage_inside_the_log_is_refused_and_not_cut_off() {
 }
 
 #[test]
+fn a_log_of_one_write_with_its_head_destroyed_is_refused() {
+    let place = TempDir::new().unwrap();
+    {
+        let store = SingleVoterHotStore::open(place.path()).unwrap();
+        submit_and_wait(&store, vec![register(&home(), 0, 1, NOW)]);
+    }
+    let file = only_file(&place.path().join("log"), ".raftlog");
+    let whole = fs::read(&file).unwrap();
+    for destroyed in [10, 68, 200, whole.len().min(2_000)] {
+        let mut damaged = whole.clone();
+        damaged.iter_mut().take(destroyed).for_each(|octet| *octet = 0xa5);
+        fs::write(&file, &damaged).unwrap();
+
+        let error = SingleVoterHotStore::open(place.path()).map(drop).expect_err("damage is found");
+
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{destroyed} octets: {}", chain(&error));
+        assert_eq!(fs::read(&file).unwrap(), damaged, "nothing was changed");
+    }
+}
+
+#[test]
 fn damaged_snapshots_and_missing_logs_are_refused() {
     let place = TempDir::new().unwrap();
     let policy = LogPolicy { commands_min: 20, commands_per_binding: 1, ..LogPolicy::default() };
