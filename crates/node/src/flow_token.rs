@@ -43,15 +43,16 @@ impl FlowTokens {
 
     /// The mark of a dialog that we are on the path of: what stands in the user part of our Record-Route.
     ///
-    /// Who cannot make it cannot have it from anywhere but the dialog itself; so a request that brings it back is one of
-    /// that dialog, and needs no credentials.
+    /// Who cannot make it cannot have it from anywhere but the dialog itself; so a request that brings it
+    /// back is one of that dialog, and needs no credentials.
     pub fn dialog_mark(&self, call_id: &[u8]) -> String {
         let mut hasher = SipHasher24::new_with_keys(self.key.1, self.key.0);
         hasher.write(call_id);
         format!("{DIALOG_LETTER}{:016x}", hasher.finish())
     }
 
-    /// Whether the user part of a Route is the mark of the dialog with this Call-ID, with or without a flow token.
+    /// Whether the user part of a Route is the mark of the dialog with this Call-ID, with or without a flow
+    /// token.
     pub fn is_of_dialog(&self, user: &[u8], call_id: &[u8]) -> bool {
         user.get(..DIALOG_MARK_BYTES) == Some(self.dialog_mark(call_id).as_bytes())
     }

@@ -247,6 +247,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "the table of the product, row by row")]
     fn a_register_of_a_pool_user_follows_the_table_of_the_product() {
         use SecondRegistration::{Forward, Redirect};
         let lost = UserServices::Lost;

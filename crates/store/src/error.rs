@@ -32,8 +32,9 @@ pub enum StoreError {
     },
     /// The content is damaged: a checksum or a structure is wrong. Nothing was changed.
     #[error(
-        "{} is damaged; keep a copy of it and restore a backup: docs/operations/storage.md says what can be made \
-         again without one", .file.display()
+        "{} is damaged; keep a copy of it and restore a backup: docs/operations/storage.md says \
+         what can be made again without one",
+        .file.display()
     )]
     Corrupt {
         /// The file.

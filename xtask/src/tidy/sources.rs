@@ -37,8 +37,8 @@ const FORBIDDEN_IN_MACHINES: [(&str, &str); 10] = [
     ),
 ];
 
-/// Files that may read a clock: the node's clock, the idle times of connections on the runtime's own clock, and
-/// programs that measure or wait for other processes.
+/// Files that may read a clock: the node's clock, the idle times of connections on the runtime's own clock,
+/// and programs that measure or wait for other processes.
 const CLOCK_READERS: [&str; 6] = [
     "crates/node/src/clock.rs",
     "crates/transport/src/connection.rs",
@@ -48,7 +48,8 @@ const CLOCK_READERS: [&str; 6] = [
     "/examples/",
 ];
 
-/// Files that may sleep: programs that wait for other processes, and a file lock, which tells nobody when it is free.
+/// Files that may sleep: programs that wait for other processes, and a file lock, which tells nobody when it
+/// is free.
 const SLEEPERS: [&str; 2] = ["e2e/", "crates/store/src/lock.rs"];
 
 /// Checks every tracked or new Rust file.

@@ -52,8 +52,8 @@ impl Legs {
         self.listener(peer.protocol, peer.local, is_internal).map(|listener| Arc::clone(&listener.leg))
     }
 
-    /// The same for requests that form a dialog: with the dialog's mark in the Record-Route, and with a flow token where
-    /// only this flow leads back to the peer.
+    /// The same for requests that form a dialog: with the dialog's mark in the Record-Route, and with a flow
+    /// token where only this flow leads back to the peer.
     pub fn of_dialog(&self, leg: &Arc<Leg>, mark: &str, token: Option<&str>) -> Arc<Leg> {
         let Some(listener) = self.listeners.iter().find(|listener| listener.leg.via == leg.via) else {
             return Arc::clone(leg);

@@ -63,8 +63,8 @@ impl Shard {
         if let Err(error) = check_extensions(view) {
             return self.refuse_register(server, view, &error);
         }
-        // Nobody learns who is no user: the unknown one is challenged like any other, and what becomes of a REGISTER is
-        // told to its user only, wherever this server can tell who that is.
+        // Nobody learns who is no user: the unknown one is challenged like any other, and what becomes of a
+        // REGISTER is told to its user only, wherever this server can tell who that is.
         let user = self.shared.directory.user(&aor);
         let can_prove = user.as_ref().is_none_or(|user| user.credentials.is_some());
         let Some(home) = user.map(|user| user.home).or(self.shared.own_home) else {
@@ -189,7 +189,8 @@ impl Shard {
         let is_direct = *origin == Origin::Phone;
         let flow = is_direct.then(|| self.flow_record(&from));
         let settings = &self.settings;
-        // A Path from a server of ours is kept whatever the phone says; from elsewhere RFC 3327 section 5.3 holds.
+        // A Path from a server of ours is kept whatever the phone says; from elsewhere RFC 3327 section 5.3
+        // holds.
         let path_without_support =
             if is_direct { PathWithoutSupport::Ignore } else { PathWithoutSupport::Keep };
         let rules = RegisterSettings { path_without_support, ..settings.register };

@@ -15,8 +15,8 @@ use crate::{FlowTokens, flow_token::TokenFlow};
 const OPTIONS_HEADERS: [(&str, &[u8]); 4] = [
     (
         "Allow",
-        b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, UPDATE, PRACK, SUBSCRIBE, NOTIFY, REFER, \
-          PUBLISH",
+        b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, UPDATE, PRACK, SUBSCRIBE, NOTIFY, \
+          REFER, PUBLISH",
     ),
     ("Accept", b"*/*"),
     ("Accept-Encoding", b"identity"),
@@ -133,8 +133,8 @@ impl Shard {
         }
     }
 
-    /// Whether a request belongs to a dialog that went through here: it brings back the mark of our Record-Route, or comes
-    /// from a server of ours.
+    /// Whether a request belongs to a dialog that went through here: it brings back the mark of our
+    /// Record-Route, or comes from a server of ours.
     pub(super) fn is_of_our_dialog(
         &self,
         origin: &Origin,
@@ -160,7 +160,8 @@ impl Shard {
         from: Peer,
         found: &Preprocessed<'_>,
     ) -> Result<Vec<Target>, Reject> {
-        // Only who is on the way of a dialog, or a server of ours, may say over which flow or to which address.
+        // Only who is on the way of a dialog, or a server of ours, may say over which flow or to which
+        // address.
         let may_direct = *origin != Origin::Phone || self.is_of_our_dialog(origin, request, found);
         if may_direct
             && let Some(token) = found.flow_token().and_then(FlowTokens::token_in)
