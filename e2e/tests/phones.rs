@@ -140,9 +140,13 @@ fn a_phone_with_a_second_registrar_outlives_its_pool_and_returns_to_it() {
     deployment.wait_serving("east1", "east", Some("full"), Duration::from_secs(20)).unwrap();
     let account = Account::of(&deployment, "1001", "east1", Via::Udp, TONE_HZ).unwrap();
     let account = Account { backup: Some(Deployment::sip("west1")), expires_s: 10, ..account };
-    let mut of_east = Softphone::start(&deployment, Product::Baresip, &account).unwrap();
-    of_east.wait_registered().unwrap();
     let mut of_west = phone(&deployment, Product::Linphone, "2001", "west1", Via::Tcp, OTHER_TONE_HZ);
+    let mut of_east = Softphone::start(&deployment, Product::Baresip, &account).unwrap();
+    // One refused now is tried again by baresip after half a minute and more.
+    let both = e2e::wait_until("both registrations", Duration::from_secs(20), || {
+        Ok(deployment.registrations("1001")?.len() == 2)
+    });
+    both.unwrap_or_else(|error| panic!("{error}\n{}", of_east.transcript()));
     call_with_audio(&mut of_west, OTHER_TONE_HZ, &mut of_east, TONE_HZ);
 
     deployment.kill("east1").unwrap();

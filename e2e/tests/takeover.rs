@@ -67,6 +67,14 @@ fn a_killed_pool_is_taken_over_within_the_default_time() {
     kill_and_return(Timing { hold_s: 3, ..Timing::DEFAULT });
 }
 
+/// A phone of east that registers for the first time, at west, during the takeover.
+fn newcomer(deployment: &Deployment, via: Via) -> Phone {
+    let user = if via == Via::Udp { "1005" } else { "1006" };
+    let phone = Phone::new(deployment, user, via, "west1", "127.0.0.1").unwrap();
+    assert_eq!(phone.register(300).unwrap().status, 200);
+    phone
+}
+
 fn kill_and_return(timing: Timing) {
     let deployment = Deployment::running(timing).unwrap();
     let phones = [phone(&deployment, "1003", "east1"), phone(&deployment, "1004", "east1")];
@@ -110,9 +118,18 @@ fn kill_and_return(timing: Timing) {
         refusals.len()
     );
 
+    let newcomers = [Via::Udp, Via::Tcp].map(|via| newcomer(&deployment, via));
     deployment.start("east1").unwrap();
     let ready = Instant::now();
     let returned = deployment.wait_serving("east1", "east", Some("full"), LIMIT).unwrap();
+    for newcomer in &newcomers {
+        let ((), handed) = wait_for("a phone that only registered at the partner", 2 * RETRY, || {
+            Ok((west.message(newcomer.user(), "hello")?.status == 200).then_some(()))
+        })
+        .unwrap();
+        call(&west, newcomer);
+        println!("a phone that registered at the partner only is called {handed:?} after the return");
+    }
     for phone in &phones {
         phone.use_server(Deployment::sip("east1"));
         let (accepted, ..) = register_until_accepted(phone, ready);

@@ -86,6 +86,7 @@ pub fn registrar_routes(shared: Arc<Shared>) -> Router {
         .route("/v1/serving", get(status::serving_now))
         .route("/v1/promise", post(pair::promise))
         .route("/v1/journal", get(pair::journal))
+        .route("/v1/handover", post(pair::handover))
         .route("/v1/users", get(users::list).post(users::put).delete(users::remove))
         .route("/v1/users/where", get(users::find))
         .route("/v1/registrations", get(registrations::show).delete(registrations::remove))

@@ -13,6 +13,7 @@ mod counters;
 mod deployment;
 mod directory;
 mod flow_token;
+mod handover;
 mod links;
 mod ownership;
 pub mod peers;

@@ -5,7 +5,7 @@
 //! shard.
 
 mod forward;
-mod legs;
+pub mod legs;
 mod location;
 pub mod mail;
 mod outputs;

@@ -4,10 +4,11 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use model::WallTime;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use sip::NameAddr;
 use smallvec::SmallVec;
 
 use crate::{
-    Contact, FlowView, Octets, Registration,
+    Contact, ContactChange, FlowView, Octets, Path, Registration,
     contact::{ContactKey, is_same_instance, slice, some_if_any},
     path,
 };
@@ -138,6 +139,35 @@ impl Binding {
     /// Seconds until it ends, as a 200 OK says them; at least 1, as 0 would mean removed.
     pub fn expires_in_s(&self, now: WallTime) -> u32 {
         self.0.expires_at_s.saturating_sub(seconds_rounded_up(now)).max(1)
+    }
+
+    /// The registration that makes this binding at another registrar, with `path` before its own route back
+    /// to the phone.
+    ///
+    /// Call-ID and CSeq are those of the phone, so that a newer REGISTER there wins (RFC 3261 section 10.3
+    /// step 7). `None` when it has expired, or when its parts do not fit together any more.
+    pub fn to_registration(
+        &self,
+        now: WallTime,
+        path: Option<&[u8]>,
+        devices_max: u16,
+    ) -> Option<Registration> {
+        if self.is_expired(now) {
+            return None;
+        }
+        let mut text = b"<".to_vec();
+        text.extend_from_slice(self.uri());
+        text.push(b'>');
+        text.extend_from_slice(self.parameters());
+        let contact = Contact::new(NameAddr::parse(&text)?, self.reg_id().is_some()).ok()?;
+        Some(Registration {
+            call_id: self.call_id().into(),
+            cseq: self.cseq(),
+            contacts: vec![ContactChange { expires_s: self.expires_in_s(now), contact }],
+            path: Path::new(path.into_iter().chain(self.path()))?,
+            flow: None,
+            devices_max,
+        })
     }
 
     /// Whether both are of one device: the same instance, or the same binding where there is none.

@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::{Error, Visitor},
+    de::{Error, SeqAccess, Visitor},
 };
 
 /// Owned octets: two words in memory, length and content on disk. Never required to be UTF-8.
@@ -52,7 +52,7 @@ impl<'de> Deserialize<'de> for Octets {
 
 struct OctetsVisitor;
 
-impl Visitor<'_> for OctetsVisitor {
+impl<'de> Visitor<'de> for OctetsVisitor {
     type Value = Octets;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,6 +64,15 @@ impl Visitor<'_> for OctetsVisitor {
     }
 
     fn visit_byte_buf<E: Error>(self, octets: Vec<u8>) -> Result<Octets, E> {
+        Ok(octets.into())
+    }
+
+    /// As JSON writes octets, between servers.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Octets, A::Error> {
+        let mut octets = Vec::new();
+        while let Some(octet) = numbers.next_element::<u8>()? {
+            octets.push(octet);
+        }
         Ok(octets.into())
     }
 }

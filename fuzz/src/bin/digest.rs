@@ -124,6 +124,9 @@ fn only_the_password_passes(
 
         let proven = Credentials { response: proof.as_bytes(), algorithm, ..*credentials };
         assert!(verify(&ha1, &proven, method));
+        for algorithm in ALGORITHMS.into_iter().filter(|other| *other != algorithm) {
+            assert!(!verify(&ha1, &Credentials { algorithm, ..proven }, method));
+        }
         let upper = proof.as_bytes().to_ascii_uppercase();
         assert!(verify(&ha1, &Credentials { response: &upper, ..proven }, method));
         let mut wrong = upper.clone();

@@ -21,6 +21,8 @@ fuzz_target!(|data: &[u8]| {
     for message in &at_once.messages {
         agrees_with_the_parser(message);
     }
+    let pings = at_once.events.windows(2).filter(|pair| matches!(pair[1], StreamStep::KeepAlivePing { .. }));
+    assert!({ pings }.all(|pair| matches!(pair[0], StreamStep::Pong { .. })), "half a ping is no ping");
     let cuts: &[usize] = if cuts.is_empty() { &[1] } else { &cuts };
     let in_pieces = read(&stream, cuts);
 

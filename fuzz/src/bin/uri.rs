@@ -96,6 +96,11 @@ fn has_a_canonical_address(uri: &Uri<'_>) {
     assert_eq!(again.address_of_record().as_ref(), Ok(&aor));
     assert_eq!((again.port, again.password, again.parameters.is_empty()), (None, None, true));
     assert_eq!(aor.as_str(), format!("sip:{}@{}", aor.user(), aor.domain()));
+    for escape in aor.user().split('%').skip(1).map(|escape| &escape[..2]) {
+        let octet = u8::from_str_radix(escape, 16).unwrap();
+        assert_eq!(format!("{octet:02X}"), escape, "an escape is in upper case");
+        assert!(!octet.is_ascii_alphanumeric(), "an escape is needed");
+    }
 }
 
 fn compare(one: &Uri<'_>, other: &Uri<'_>) {

@@ -10,13 +10,15 @@ use axum::{
 };
 use model::{Epoch, PoolName, limits};
 use pairing::{PromiseAnswer, PromiseRequest};
+use registrar::{Outcome, UserChange};
 use serde::Deserialize;
-use store::{Cursor, JournalError, Scope, UserStore};
-use tokio::time::timeout;
+use store::{Cursor, HotError, HotStore, JournalError, Scope, UserStore};
+use tokio::{sync::oneshot, time::timeout};
 
-use super::{ApiError, blocking};
+use super::{ApiError, blocking, wire::Changed};
 use crate::{
     Scopes, Shared,
+    handover::{Handover, command},
     peers::{Caller, Identity},
 };
 
@@ -46,6 +48,43 @@ pub async fn promise(
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         ApiError::new(status, error)
     })
+}
+
+/// `POST /v1/handover`: bindings of this pool's users that its partner kept during a takeover.
+///
+/// A newer registration of the same phone here wins. Errors: 403 from anybody else, 409 while this pool is
+/// not the owner, 503 when they could not be written.
+pub async fn handover(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    Json(body): Json<Handover>,
+) -> Result<Json<Changed>, ApiError> {
+    let asker = pool_of(&shared, &caller)?;
+    let is_partner = shared.topology.partner_of(&shared.pool).is_some_and(|partner| partner.name == asker);
+    if !is_partner || body.home != shared.pool {
+        let message = format!("{asker} has no bindings of {} to hand over to {}", body.home, shared.pool);
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    }
+    let authority = shared.own_home.and_then(|home| shared.authority.read().holds(home, crate::clock::now()));
+    let Some(authority) = authority else {
+        return Err(ApiError::new(StatusCode::CONFLICT, "this pool does not own its users now"));
+    };
+    let commands: Vec<_> = body
+        .bindings
+        .into_iter()
+        .map(|(aor, registration)| {
+            command(&body.home, authority.epoch, aor, UserChange::Register(registration))
+        })
+        .collect();
+    let (done, written) = oneshot::channel();
+    shared.hot.submit(commands, Box::new(move |outcomes| drop(done.send(outcomes))));
+    let failed = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the bindings could not be written");
+    let outcomes = written.await.map_err(|_| failed())?;
+    if outcomes.iter().any(Result::is_err) {
+        return Err(failed());
+    }
+    let is_kept = |outcome: &Result<Outcome, HotError>| matches!(outcome, Ok(Outcome::Registered { .. }));
+    Ok(Json(Changed { changed: outcomes.iter().filter(|outcome| is_kept(outcome)).count() }))
 }
 
 /// Where a reader of a journal is, and what it wants.

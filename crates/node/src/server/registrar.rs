@@ -18,7 +18,7 @@ use transport::ShardConfig;
 use super::{ServeError, say_ready, tls::Certificates};
 use crate::{
     AuthorityTable, Counters, Deployment, Directory, FlowTokens, Homes, Links, OwnershipContext, Ownerships,
-    Shared, accounts, api, clock,
+    Shared, accounts, api, clock, handover,
     peers::{PeerClient, PeerServer},
     replication,
     shard::{
@@ -58,6 +58,7 @@ pub async fn run(
     replication::start(&shared.topology, &shared.pool, &shared.users, &client);
     tokio::spawn(stand_alone(Arc::clone(&shared)));
     tokio::spawn(expire(Arc::clone(&shared)));
+    tokio::spawn(handover::run(Arc::clone(&shared), client.clone()));
     info!(node = %shared.server.name, pool = %shared.pool, users = shared.directory.len(), "server ready");
     say_ready();
     let ended = async {
