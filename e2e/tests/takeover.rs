@@ -75,6 +75,16 @@ fn newcomer(deployment: &Deployment, via: Via) -> Phone {
     phone
 }
 
+/// It is called after the return although it has not registered at home yet.
+fn reach_newcomer(caller: &Phone, newcomer: &Phone) {
+    let ((), handed) = wait_for("a phone that only registered at the partner", 2 * RETRY, || {
+        Ok((caller.message(newcomer.user(), "hello")?.status == 200).then_some(()))
+    })
+    .unwrap();
+    call(caller, newcomer);
+    println!("a phone that registered at the partner only is reached {handed:?} after the return");
+}
+
 fn kill_and_return(timing: Timing) {
     let deployment = Deployment::running(timing).unwrap();
     let phones = [phone(&deployment, "1003", "east1"), phone(&deployment, "1004", "east1")];
@@ -122,14 +132,7 @@ fn kill_and_return(timing: Timing) {
     deployment.start("east1").unwrap();
     let ready = Instant::now();
     let returned = deployment.wait_serving("east1", "east", Some("full"), LIMIT).unwrap();
-    for newcomer in &newcomers {
-        let ((), handed) = wait_for("a phone that only registered at the partner", 2 * RETRY, || {
-            Ok((west.message(newcomer.user(), "hello")?.status == 200).then_some(()))
-        })
-        .unwrap();
-        call(&west, newcomer);
-        println!("a phone that registered at the partner only is called {handed:?} after the return");
-    }
+    newcomers.iter().for_each(|newcomer| reach_newcomer(&west, newcomer));
     for phone in &phones {
         phone.use_server(Deployment::sip("east1"));
         let (accepted, ..) = register_until_accepted(phone, ready);
