@@ -189,7 +189,9 @@ impl Ownership {
 
     fn contact(&self, now: Instant, watch: &Watch) -> Contact {
         let oldest = now - self.settings.quiet();
-        if watch.is_heard_since(oldest) {
+        // Before the owner could have been heard at all, the best guess is that it is there: a phone that is
+        // sent to it finds out at once.
+        if watch.is_heard_since(oldest) || watch.is_younger_than(oldest) {
             Contact::Heard
         } else if watch.is_beating_since(oldest) {
             Contact::Beating

@@ -106,6 +106,9 @@ impl Outgoing<'_> {
         rewrite.set_max_forwards(max_forwards.map_or(MAX_FORWARDS_DEFAULT, |hops| hops.saturating_sub(1)));
         rewrite.remove(HeaderId::MaxBreadth).add_header(HeaderId::MaxBreadth.name(), breadth.as_bytes());
         self.edit_routes(&mut rewrite, strict.as_ref());
+        if self.routing.is_authorization_ours {
+            rewrite.remove(HeaderId::ProxyAuthorization);
+        }
         if let Some(caller) = self.record_route {
             if caller.record_route != leg.record_route {
                 rewrite.push_record_route(&caller.record_route);

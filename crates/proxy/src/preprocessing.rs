@@ -20,13 +20,23 @@ pub trait OwnNames {
     fn is_own_uri(&self, uri: &Uri<'_>) -> bool;
 }
 
-/// Which values of the received Route are not to be forwarded. `Default`: all of them are.
+/// What of a received request was for this proxy and is not forwarded. `Default`: nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Routing {
     /// How many values at the top are ours: 0 to 2.
     pub(crate) popped: u8,
     /// Whether the last value has become the Request-URI, because a strict router sent the request.
     pub(crate) is_repaired: bool,
+    /// Whether Proxy-Authorization was for us.
+    pub(crate) is_authorization_ours: bool,
+}
+
+impl Routing {
+    /// The same, and Proxy-Authorization is not forwarded either: it was meant for this proxy (RFC 3261
+    /// section 22.3).
+    pub const fn with_authorization_consumed(self) -> Self {
+        Self { is_authorization_ours: true, ..self }
+    }
 }
 
 /// A request as 16.4 leaves it.
@@ -96,7 +106,7 @@ pub fn preprocess<'a>(
     let arrival_route = repaired_by.or(own_routes.first().copied());
     let departure_route = own_routes.last().copied().or(repaired_by);
     let (request_uri, has_maddr) = strip_own_maddr(request_uri, from, own)?;
-    let routing = Routing { popped, is_repaired };
+    let routing = Routing { popped, is_repaired, is_authorization_ours: false };
     Ok(Preprocessed { request_uri, routing, routes, arrival_route, departure_route, has_maddr })
 }
 

@@ -105,7 +105,7 @@ mod tests {
         let ack = request("ACK", "Max-Forwards: 70\r\nRoute: <sip:p;lr>");
         let sent = forward(
             ack.view(),
-            Routing { popped: 1, is_repaired: false },
+            Routing { popped: 1, ..Routing::default() },
             &target("sip:b@h", 0),
             &Settings::default(),
             PREFIX,

@@ -87,10 +87,10 @@ impl Shard {
             return;
         }
         let Ok(targets) = self.destinations(turn, origin, view, from, &found) else { return };
+        let routing = self.routing_of(view, &found);
         let prefix: Bytes = self.branch_prefix.clone();
         for target in targets.iter().take(1) {
-            let Ok(message) = stateless::forward(view, found.routing, target, &self.settings.proxy, &prefix)
-            else {
+            let Ok(message) = stateless::forward(view, routing, target, &self.settings.proxy, &prefix) else {
                 return;
             };
             if let Some(peer) = self.resolve(&target.next_hop) {

@@ -1,6 +1,7 @@
 //! Where requests for a user go: the targets of RFC 3261 section 16.5.
 
 use std::{
+    cmp::Reverse,
     hash::{Hash, Hasher},
     net::SocketAddr,
     sync::Arc,
@@ -30,7 +31,9 @@ impl Shard {
         let Some(user) = self.shared.directory.user(aor) else { return Err(Reject::NotFound) };
         match self.shared.place(user.home, turn.authority, turn.now) {
             Place::Here(_) => {
-                let bindings = self.shared.bindings(user.home, aor);
+                let mut bindings = self.shared.bindings(user.home, aor);
+                // Of two flows to one device the direct one is tried first.
+                bindings.sort_by_key(|binding| (Reverse(binding.q()), binding.path().count()));
                 let targets: Vec<_> =
                     bindings.iter().filter_map(|binding| self.target(aor, binding)).collect();
                 if targets.is_empty() { Err(Reject::TemporarilyUnavailable) } else { Ok(targets) }

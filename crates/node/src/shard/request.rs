@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, ServerTransaction};
-use proxy::{Preprocessed, Reject, Target, preprocess, validate_checked};
+use proxy::{Preprocessed, Reject, Routing, Target, preprocess, validate_checked};
 use registrar::authentication::Rejection;
-use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri};
+use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri, digest::Credentials};
 
 use super::{Origin, Shard, Turn};
 use crate::{FlowTokens, flow_token::TokenFlow};
@@ -60,7 +60,10 @@ impl Shard {
             Err(reject) => Err(reject),
         };
         match targets {
-            Ok(targets) => self.forward(turn, origin, server, request, from, targets, found.routing),
+            Ok(targets) => {
+                let routing = self.routing_of(view, &found);
+                self.forward(turn, origin, server, request, from, targets, routing);
+            }
             Err(reject) => self.reject(server, view, &reject),
         }
     }
@@ -131,6 +134,20 @@ impl Shard {
                 Ok(false)
             }
         }
+    }
+
+    /// What of the request was for us: its routes, and credentials where all of them are for our realms.
+    pub(super) fn routing_of(&self, request: Message<'_>, found: &Preprocessed<'_>) -> Routing {
+        let mut credentials = request.headers().filter(|header| header.id == HeaderId::ProxyAuthorization);
+        let is_ours = |value: &[u8]| {
+            let realm =
+                Credentials::parse(value).ok().and_then(|parsed| str::from_utf8(parsed.realm.raw()).ok());
+            realm.is_some_and(|realm| self.settings.is_our_domain(&realm.to_ascii_lowercase()))
+        };
+        if request.has(HeaderId::ProxyAuthorization) && credentials.all(|header| is_ours(header.value)) {
+            return found.routing.with_authorization_consumed();
+        }
+        found.routing
     }
 
     /// Whether a request belongs to a dialog that went through here: it brings back the mark of our

@@ -86,6 +86,10 @@ impl Watch {
         self.read_at.is_some_and(|at| at >= oldest)
     }
 
+    pub(super) fn is_younger_than(&self, oldest: Instant) -> bool {
+        self.since >= oldest
+    }
+
     pub(super) fn is_heard_since(&self, oldest: Instant) -> bool {
         self.heard_at.is_some_and(|at| at >= oldest)
     }

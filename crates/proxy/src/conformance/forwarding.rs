@@ -76,6 +76,18 @@ fn step_3_max_forwards_is_decremented_and_added_as_70_when_absent() {
 }
 
 #[test]
+fn credentials_meant_for_this_proxy_are_not_forwarded_and_others_are() {
+    let received = request("INVITE", "Proxy-Authorization: Digest realm=\"example.com\"");
+    let ours = crate::Routing::default().with_authorization_consumed();
+
+    let consumed = forward(Incoming { routing: ours, ..incoming(&received, targets(&[1000])) });
+    let kept = forward(incoming(&received, targets(&[1000])));
+
+    assert_eq!(values(&consumed, "Proxy-Authorization"), [""; 0]);
+    assert_eq!(values(&kept, "Proxy-Authorization"), ["Digest realm=\"example.com\""]);
+}
+
+#[test]
 fn step_4_record_route_goes_before_those_that_are_there() {
     let received = request("INVITE", "Max-Forwards: 70\r\nRecord-Route: <sip:p0.example.com;lr>");
 
