@@ -15,7 +15,7 @@ quiet = {"stdout": subprocess.DEVNULL}
 
 TOPOLOGY = f"""
 version = 1
-deployment = "bench"
+deployment = "example"
 domains = ["{domain}"]
 
 [[site]]
