@@ -21,12 +21,13 @@ impl Line {
             let _ = self.socket.send(self.reply_address(&message), &former);
             return;
         }
+        // Kept before it is answered: who hears the answer may look for the request at once.
+        self.state().requests.push(message.clone());
         for response in self.answers(&message) {
             let bytes = response.write();
             let _ = self.socket.send(self.reply_address(&message), &bytes);
             self.state().answered.insert(key.clone(), bytes);
         }
-        self.state().requests.push(message);
         self.changed.notify_all();
     }
 
