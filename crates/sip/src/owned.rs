@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use model::limits;
 
-use crate::{Framing, FramingError, HeaderId, Index, Message, rewrite, scan};
+use crate::{Framing, FramingError, HeaderId, Index, Message, Rewrite, rewrite, scan};
 
 /// Octets that a mark adds at most: rport and received with the longest address.
 const MARK_BYTES_MAX: usize = 72;
@@ -48,6 +48,10 @@ impl OwnedMessage {
             return Ok(Self { bytes: Bytes::copy_from_slice(octets), index });
         };
         let value = index.lines.get(via).map(|line| line.value).unwrap_or_default();
+        if matches!(value.of(octets).first(), None | Some(b',')) {
+            // Empty elements stand before the topmost Via: rare enough to find it the long way.
+            return Rewrite::new(message).mark_top_via(received, port).to_message();
+        }
         let (before, rest) = scan::cut(octets, usize::from(value.start));
         let (old, after) = scan::cut(rest, usize::from(value.end - value.start));
         let mut marked = Vec::with_capacity(octets.len() + MARK_BYTES_MAX);
@@ -103,6 +107,19 @@ mod tests {
                 rewritten.view().values(HeaderId::Via).collect::<Vec<_>>()
             );
         }
+    }
+
+    #[test]
+    fn the_mark_goes_into_the_via_that_is_read_not_into_an_empty_one() {
+        let text = b"OPTIONS sip:a@b SIP/2.0\r\nVia: \r\n\
+            Via: SIP/2.0/UDP h;branch=z9hG4bK1;received=203.0.113.9\r\nl: 0\r\n\r\n";
+        let mut index = Index::new();
+        index.parse(text, Framing::Datagram).unwrap();
+
+        let marked = OwnedMessage::from_view_marked(index.view(text), [192, 0, 2, 1].into(), 5).unwrap();
+
+        let received = marked.view().top_via().unwrap().received_address();
+        assert_eq!(received, Some([192, 0, 2, 1].into()));
     }
 
     #[test]

@@ -118,9 +118,10 @@ impl Transactions {
             .then(|| self.clients.find(&self.key, |client| client.method == Method::Invite))
             .flatten();
         let full = TransactionError::Full { max: self.settings.client_max };
-        let is_full = self.clients.len() >= self.settings.client_max;
-        if is_full && cancelled.is_none() && !self.make_room_for_client() {
-            return Err(full);
+        while self.clients.len() >= self.settings.client_max && cancelled.is_none() {
+            if !self.make_room_for_client() {
+                return Err(full);
+            }
         }
         let state = State::start(now, method, to.protocol.is_reliable(), &self.settings);
         let bytes = request.bytes().clone();

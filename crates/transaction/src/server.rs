@@ -142,10 +142,11 @@ impl Transactions {
             is_cancel && self.servers.find(&self.key, |server| server.method != Method::Cancel).is_some();
         let full = TransactionError::Full { max: self.settings.server_max };
         // A CANCEL lightens the load: it may exceed the bound, once for each INVITE.
-        let is_full = self.servers.len() >= self.settings.server_max;
-        if is_full && invite.is_none() && !self.make_room_for_server() {
-            self.counters.refused += 1;
-            return Err(full);
+        while self.servers.len() >= self.settings.server_max && invite.is_none() {
+            if !self.make_room_for_server() {
+                self.counters.refused += 1;
+                return Err(full);
+            }
         }
         let server = Server {
             state: State::start(now, method, &self.settings),

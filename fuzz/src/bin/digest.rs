@@ -59,8 +59,10 @@ fn is_read_as_it_stands(quoted: Quoted<'_>, value: &[u8]) {
     }
 }
 
-/// Everything that counts, quotes and escapes undone.
-fn meaning(credentials: &Credentials<'_>) -> (Vec<Vec<u8>>, Vec<u8>, Algorithm, Option<(Vec<u8>, u32)>) {
+/// Strings with quotes and escapes undone, the proof, the algorithm, qop and count.
+type Meaning = (Vec<Vec<u8>>, Vec<u8>, Algorithm, Option<(Vec<u8>, u32)>);
+
+fn meaning(credentials: &Credentials<'_>) -> Meaning {
     let strings = strings(credentials).into_iter().map(|quoted| quoted.unescaped().into_owned()).collect();
     let protection = credentials.protection.map(|protection| (protection.qop.to_vec(), protection.count));
     (strings, credentials.response.to_vec(), credentials.algorithm, protection)

@@ -6,8 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use topology::{Finding, Topology, decode, diff, lint, removal_findings, replacement_findings};
 
 fuzz_target!(|data: &[u8]| {
-    let topologies: Vec<Topology> =
-        data.splitn(2, |&octet| octet == 0).filter_map(|document| read(document)).collect();
+    let topologies: Vec<Topology> = data.splitn(2, |&octet| octet == 0).filter_map(read).collect();
     for topology in &topologies {
         comes_back_from_print(topology);
         references_resolve(topology);

@@ -279,6 +279,25 @@ fn a_full_table_lets_the_oldest_answered_request_go_and_no_other() {
 }
 
 #[test]
+fn cancels_that_exceed_the_bound_do_not_raise_it() {
+    let mut bench = Bench::with(Settings { server_max: 2, ..Settings::default() });
+    for round in 0..100 {
+        let invite = message(&request("INVITE", &format!("i{round}")));
+        if bench.transactions.receive(bench.now, invite, udp()).is_err() {
+            continue;
+        }
+        let cancel = message(&request("CANCEL", &format!("i{round}")));
+        bench.transactions.receive(bench.now, cancel, udp()).unwrap();
+        for output in bench.outputs() {
+            if let Output::Cancel { server, .. } = output {
+                bench.respond(server, 200).unwrap();
+            }
+        }
+    }
+    assert!(bench.transactions.server_count() <= 4, "{}", bench.transactions.server_count());
+}
+
+#[test]
 fn a_request_without_a_readable_via_is_an_error() {
     let mut bench = Bench::new();
     let result = bench.transactions.receive(bench.now, message(&request_with_via("BYE", "nonsense")), udp());
