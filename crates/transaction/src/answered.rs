@@ -17,6 +17,11 @@ impl Answered {
         self.0.push_back(id);
     }
 
+    /// Whether at least `count` of them have not ended.
+    pub(crate) fn has(&self, count: usize, is_live: impl Fn(Id) -> bool) -> bool {
+        self.0.iter().filter(|&&id| is_live(id)).take(count).count() == count
+    }
+
     /// Takes the oldest that has not ended.
     pub(crate) fn pop(&mut self, is_live: impl Fn(Id) -> bool) -> Option<Id> {
         loop {

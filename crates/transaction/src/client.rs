@@ -118,10 +118,12 @@ impl Transactions {
             .then(|| self.clients.find(&self.key, |client| client.method == Method::Invite))
             .flatten();
         let full = TransactionError::Full { max: self.settings.client_max };
-        while self.clients.len() >= self.settings.client_max && cancelled.is_none() {
-            if !self.make_room_for_client() {
+        let excess = (self.clients.len() + 1).saturating_sub(self.settings.client_max);
+        if excess > 0 && cancelled.is_none() {
+            if !self.answered_clients.has(excess, |id| self.clients.get(id).is_some()) {
                 return Err(full);
             }
+            while self.clients.len() >= self.settings.client_max && self.make_room_for_client() {}
         }
         let state = State::start(now, method, to.protocol.is_reliable(), &self.settings);
         let bytes = request.bytes().clone();

@@ -142,11 +142,13 @@ impl Transactions {
             is_cancel && self.servers.find(&self.key, |server| server.method != Method::Cancel).is_some();
         let full = TransactionError::Full { max: self.settings.server_max };
         // A CANCEL lightens the load: it may exceed the bound, once for each INVITE.
-        while self.servers.len() >= self.settings.server_max && invite.is_none() {
-            if !self.make_room_for_server() {
+        let excess = (self.servers.len() + 1).saturating_sub(self.settings.server_max);
+        if excess > 0 && invite.is_none() {
+            if !self.answered_servers.has(excess, |id| self.servers.get(id).is_some()) {
                 self.counters.refused += 1;
                 return Err(full);
             }
+            while self.servers.len() >= self.settings.server_max && self.make_room_for_server() {}
         }
         let server = Server {
             state: State::start(now, method, &self.settings),
