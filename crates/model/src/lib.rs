@@ -4,6 +4,7 @@
 
 mod address_of_record;
 mod chance;
+pub mod documents;
 mod epoch;
 mod group;
 pub mod limits;

@@ -89,3 +89,18 @@ pub const SEND_FAILURES_MAX: usize = 1_024;
 pub const OPERATIONS_REMEMBERED_MAX: usize = 4_096;
 /// Flows of one device (RFC 5626 section 4.2.1 expects up to four). More: 403 with the reason.
 pub const FLOWS_PER_DEVICE_MAX: u16 = 4;
+/// Octets of a destination of forwarding or simultaneous ring, and of the other party in a call record. More:
+/// refused; of a call record the rest is left out.
+pub const DESTINATION_BYTES_MAX: usize = 256;
+/// Destinations that ring together with a user's phones. More: refused.
+pub const SIMULTANEOUS_RING_MAX: usize = 8;
+/// Contacts in one user's list. More: refused.
+pub const CONTACTS_PER_LIST_MAX: usize = 1_000;
+/// Groups in one user's contact list. More: refused.
+pub const GROUPS_PER_LIST_MAX: usize = 64;
+/// Octets of the name of a group or of a contact in a list. More: refused.
+pub const GROUP_NAME_BYTES_MAX: usize = 128;
+/// Calls that are remembered for one user. More: the oldest leave.
+pub const CALL_RECORDS_MAX: usize = 100;
+/// Octets of one document as stored: `CONTACTS_PER_LIST_MAX` contacts with long names. More: refused.
+pub const DOCUMENT_BYTES_MAX: usize = 1_048_576;
