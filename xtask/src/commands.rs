@@ -59,7 +59,7 @@ pub fn fuzz(arguments: &[String]) -> Result<()> {
     };
     let named = arguments.get(1..).unwrap_or_default();
     let programs = build_fuzz_targets()?;
-    let artifacts = root().join("fuzz/artifacts");
+    let artifacts = artifacts();
     std::fs::create_dir_all(&artifacts)?;
     let mut findings = Vec::new();
     for target in fuzz_targets()?.into_iter().filter(|target| named.is_empty() || named.contains(target)) {
@@ -68,9 +68,18 @@ pub fn fuzz(arguments: &[String]) -> Result<()> {
         }
     }
     if !findings.is_empty() {
-        bail!("findings in {}; the inputs are in fuzz/artifacts, see fuzz/README.md", findings.join(", "));
+        bail!(
+            "findings in {}; the inputs are in {}, see fuzz/README.md",
+            findings.join(", "),
+            artifacts.display()
+        );
     }
     Ok(())
+}
+
+/// Where inputs of findings go: nowhere that could be committed by mistake.
+fn artifacts() -> PathBuf {
+    root().join("target/fuzz")
 }
 
 /// Builds all targets with coverage instrumentation, which the stable compiler can do; sanitizers, which it
@@ -98,7 +107,8 @@ fn build_fuzz_targets() -> Result<PathBuf> {
     Ok(root().join("fuzz/target").join(host).join("debug"))
 }
 
-/// Runs one target; whether it found nothing. What it adds to the corpus is thrown away.
+/// Runs one target in the folder for artifacts; whether it found nothing. What it adds to the corpus is
+/// thrown away.
 fn fuzz_target(target: &str, program: &Path, seconds: u32, artifacts: &Path) -> Result<bool> {
     let corpus = root().join("fuzz/corpus").join(target);
     let dictionary = root().join(format!("fuzz/dictionaries/{target}.dict"));
@@ -111,7 +121,7 @@ fn fuzz_target(target: &str, program: &Path, seconds: u32, artifacts: &Path) -> 
     if dictionary.is_file() {
         run.arg(format!("-dict={}", dictionary.display()));
     }
-    let output = run.arg(&found).arg(&corpus).current_dir(root()).output();
+    let output = run.arg(&found).arg(&corpus).current_dir(artifacts).output();
     std::fs::remove_dir_all(&found)?;
     let output = output.with_context(|| format!("{} cannot be started", program.display()))?;
     let log = String::from_utf8_lossy(&output.stderr);
@@ -137,4 +147,44 @@ fn fuzz_targets() -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use std::{collections::BTreeSet, ffi::OsString, fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    fn names(folder: &Path) -> BTreeSet<OsString> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    }
+
+    #[test]
+    fn a_finding_leaves_its_input_below_target_and_nothing_in_the_repository() {
+        assert!(artifacts().starts_with(root().join("target")));
+        let folder = std::env::temp_dir().join(format!("tandem-xtask-{}", std::process::id()));
+        let artifacts = folder.join("artifacts");
+        fs::create_dir_all(&artifacts).unwrap();
+        // As libFuzzer does: a file behind the prefix, and one where it stands when there is none.
+        let program = folder.join("program");
+        let script = "#!/bin/sh\nfor a; do case $a in -artifact_prefix=*) echo x >\"${a#*=}crash-1\";; esac; \
+                      done\necho x >crash-2\nexit 77\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let before = names(&root());
+
+        let found_nothing = fuzz_target("uri", &program, 1, &artifacts).unwrap();
+
+        let left = names(&artifacts);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(!found_nothing);
+        assert_eq!(left, ["crash-2", "uri-crash-1"].map(OsString::from).into());
+        assert!(!names(&root()).iter().any(|name| !before.contains(name) && is_artifact(name)));
+    }
+
+    fn is_artifact(name: &OsString) -> bool {
+        name.to_string_lossy().contains("crash-")
+    }
 }

@@ -12,10 +12,10 @@ pub enum AddressOfRecordError {
     /// Not of the form `sip:user@domain`.
     #[error("an address-of-record has the form sip:user@domain")]
     Form,
-    /// Longer than `limits::ADDRESS_OF_RECORD_BYTES_MAX`.
+    /// Longer than `limits::ADDRESS_OF_RECORD_BYTES_MAX`, as written or in canonical form.
     #[error("an address-of-record has at most {max} octets, this one has {length}")]
     TooLong {
-        /// Octets in the text.
+        /// Octets in the text, or in its canonical form.
         length: usize,
         /// Most octets allowed.
         max: usize,
@@ -30,6 +30,10 @@ pub enum AddressOfRecordError {
 
 /// An address-of-record in canonical form, `sip:user@domain`: scheme and domain in lower case, no port, no
 /// parameters, no password; in the user part needless escapes are undone and needed ones are in upper case.
+///
+/// `#` is read as its escape `%23`: the grammar of a user part does not know it (RFC 3261 section 25.1), but
+/// phones send it unescaped in service codes such as `*21#`, and refusing them would help nobody. Since it is
+/// not reserved, both spellings name the same user (section 19.1.4).
 ///
 /// `sips:` is read as `sip:`: it names the same user (RFC 3261 section 19.1, RFC 5630 section 3.1). Two equal
 /// values name the same user. Source: RFC 3261 section 10.3 step 5.
@@ -52,9 +56,7 @@ impl AddressOfRecord {
     /// Errors: [`AddressOfRecordError`].
     pub fn from_parts(user: &[u8], domain: &[u8]) -> Result<Self, AddressOfRecordError> {
         let length = user.len().saturating_add(domain.len()).saturating_add(5);
-        if length > limits::ADDRESS_OF_RECORD_BYTES_MAX {
-            return Err(AddressOfRecordError::TooLong { length, max: limits::ADDRESS_OF_RECORD_BYTES_MAX });
-        }
+        check_length(length)?;
         if user.is_empty() || domain.is_empty() {
             return Err(AddressOfRecordError::Form);
         }
@@ -68,6 +70,8 @@ impl AddressOfRecord {
             }
             canonical.push(char::from(octet.to_ascii_lowercase()));
         }
+        // An escape that was added makes it longer.
+        check_length(canonical.len())?;
         Ok(Self(canonical.into()))
     }
 
@@ -89,6 +93,11 @@ impl AddressOfRecord {
     fn split(&self) -> (&str, &str) {
         self.0.strip_prefix("sip:").and_then(|rest| rest.rsplit_once('@')).unwrap_or(("", ""))
     }
+}
+
+const fn check_length(length: usize) -> Result<(), AddressOfRecordError> {
+    let max = limits::ADDRESS_OF_RECORD_BYTES_MAX;
+    if length > max { Err(AddressOfRecordError::TooLong { length, max }) } else { Ok(()) }
 }
 
 fn strip_scheme(text: &str) -> Option<&str> {
@@ -132,7 +141,9 @@ fn push_user(canonical: &mut String, user: &[u8]) -> Result<(), AddressOfRecordE
             } else {
                 canonical.push_str(&format!("%{decoded:02X}"));
             }
-        } else if is_plain(octet) || octet == b'#' {
+        } else if octet == b'#' {
+            canonical.push_str("%23");
+        } else if is_plain(octet) {
             canonical.push(char::from(octet));
         } else {
             return Err(AddressOfRecordError::Octet { octet });
@@ -190,6 +201,24 @@ mod tests {
         assert_ne!(AddressOfRecord::new("sip:Alice@example.com").unwrap(), plain);
         assert_eq!(AddressOfRecord::new("sip:a%40b@example.com").unwrap().as_str(), "sip:a%40b@example.com");
         assert_eq!((plain.user(), plain.domain()), ("alice", "example.com"));
+    }
+
+    #[test]
+    fn a_number_sign_and_its_escape_name_the_same_user() {
+        let escaped = AddressOfRecord::new("sip:*21%23@example.com").unwrap();
+
+        assert_eq!(AddressOfRecord::new("sip:*21#@example.com").unwrap(), escaped);
+        assert_eq!(escaped.user(), "*21%23");
+        assert_eq!(AddressOfRecord::new(escaped.as_str()).unwrap(), escaped);
+
+        let user_max = limits::ADDRESS_OF_RECORD_BYTES_MAX - "sip:@x.y".len();
+        let (fits, too_long) = ("#".repeat(user_max / 3), "#".repeat(user_max / 3 + 1));
+        assert!(AddressOfRecord::from_parts(fits.as_bytes(), b"x.y").is_ok());
+        let length = "sip:@x.y".len() + 3 * too_long.len();
+        assert_eq!(
+            AddressOfRecord::from_parts(too_long.as_bytes(), b"x.y"),
+            Err(AddressOfRecordError::TooLong { length, max: limits::ADDRESS_OF_RECORD_BYTES_MAX })
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! User data that is kept, copied to the partner pool and recovered: one document of each kind for a user.
 //!
-//! A document is changed by an [`Edit`]. Edits of contact lists and call logs are operations that can be applied
-//! to any version, so that those made at two pools can be united; settings and voice policy are replaced as a
-//! whole.
+//! A document is changed by an [`Edit`]. Edits of contact lists and call logs are operations that can be
+//! applied to any version, so that those made at two pools can be united; settings and voice policy are
+//! replaced as a whole.
 
 mod call_log;
 mod contact_list;

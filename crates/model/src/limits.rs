@@ -44,17 +44,22 @@ pub const CONNECTIONS_MAX: usize = 100_000;
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
 /// Octets waiting to be written to one connection. More: the connection is closed.
 pub const CONNECTION_WRITE_BYTES_MAX: usize = 262_144;
+/// Octets that are read and dropped from a connection after our close, so that our last answer is not lost:
+/// what may be under way. More: the connection is reset.
+pub const CONNECTION_LINGER_BYTES_MAX: usize = 1_048_576;
 /// Time a connection may take for its TLS handshake and for each whole message. More: closed.
 pub const CONNECTION_HALF_OPEN_MAX: Duration = Duration::from_secs(10);
 /// Commands waiting for the disk of one server. More: 503 with Retry-After.
 pub const COMMANDS_WAITING_MAX: usize = 65_536;
 /// Commands of one group commit.
 pub const COMMIT_BATCH_MAX: usize = 1_024;
+/// Emergency numbers of one pool. More: the topology is refused.
+pub const EMERGENCY_NUMBERS_MAX: usize = 32;
 /// Octets of a topology document. More: refused.
 pub const TOPOLOGY_BYTES_MAX: usize = 4 * 1_048_576;
 /// Octets of the body of one request between servers. More: 413.
 pub const PEER_BODY_BYTES_MAX: usize = 8 * 1_048_576;
-/// Accounts in one page of a journal or an import.
+/// Changes in one page of a journal, of an import or of a commit. More: refused, or a further page.
 pub const ACCOUNTS_PER_PAGE_MAX: usize = 2_000;
 /// Requests between servers that wait for one peer. More: the newest fails.
 pub const PEER_REQUESTS_MAX: usize = 256;
@@ -87,11 +92,26 @@ pub const SEND_FAILURES_MAX: usize = 1_024;
 /// Operations that one routing group remembers, so that a repeated one takes effect once. More: the oldest
 /// are forgotten; the order of CSeq then refuses a repetition.
 pub const OPERATIONS_REMEMBERED_MAX: usize = 4_096;
+/// Bindings of one user after those of two pools were merged. The oldest are left out.
+pub const BINDINGS_PER_USER_MAX: usize = 256;
+/// Removed bindings that one user's routing group remembers, so that no copy of them comes back. More: those
+/// that end first are forgotten, and a copy that the other pool kept of them is seen until it expires.
+pub const REMOVALS_PER_USER_MAX: usize = 64;
+/// Changes of bindings of one home pool that are kept for the other pool. More: the oldest are forgotten, and
+/// a reader that has not read them begins a full copy.
+pub const BINDING_CHANGES_MAX: usize = 65_536;
+/// Users in one page of the binding stream.
+pub const BINDING_USERS_PER_PAGE_MAX: usize = 500;
+/// Readers of one home pool's bindings that wait for news. More: the one that waits longest gets an empty
+/// page.
+pub const BINDING_READERS_MAX: usize = 16;
 /// Flows of one device (RFC 5626 section 4.2.1 expects up to four). More: 403 with the reason.
 pub const FLOWS_PER_DEVICE_MAX: u16 = 4;
 /// Octets of a destination of forwarding or simultaneous ring, and of the other party in a call record. More:
 /// refused; of a call record the rest is left out.
 pub const DESTINATION_BYTES_MAX: usize = 256;
+/// How often a call may be sent on by forwarding and simultaneous ring. After that it rings where it is.
+pub const DIVERSIONS_MAX: usize = 10;
 /// Destinations that ring together with a user's phones. More: refused.
 pub const SIMULTANEOUS_RING_MAX: usize = 8;
 /// Contacts in one user's list. More: refused.
@@ -100,7 +120,38 @@ pub const CONTACTS_PER_LIST_MAX: usize = 1_000;
 pub const GROUPS_PER_LIST_MAX: usize = 64;
 /// Octets of the name of a group or of a contact in a list. More: refused.
 pub const GROUP_NAME_BYTES_MAX: usize = 128;
+/// Calls that began, were answered or ended and are not written down yet, of one server. More: the newest are
+/// not written down, and counted.
+pub const CALL_EVENTS_WAITING_MAX: usize = 20_000;
+/// Answered calls whose end one server awaits. More: of the oldest the end is not written down.
+pub const CALLS_AWAITED_MAX: usize = 100_000;
+/// Call records that one server keeps for the owner of the user data while there is none. More: the newest
+/// are not kept, and counted.
+pub const CALL_RECORDS_SPOOLED_MAX: usize = 200_000;
 /// Calls that are remembered for one user. More: the oldest leave.
 pub const CALL_RECORDS_MAX: usize = 100;
+/// Octets of one edit of a document. More: 413.
+pub const DOCUMENT_EDIT_BYTES_MAX: usize = 65_536;
 /// Octets of one document as stored: `CONTACTS_PER_LIST_MAX` contacts with long names. More: refused.
 pub const DOCUMENT_BYTES_MAX: usize = 1_048_576;
+/// Subscriptions to registrations that one shard keeps. More: 503 with Retry-After.
+pub const SUBSCRIPTIONS_MAX: usize = 100_000;
+/// Subscriptions to the registrations of one user in one shard. More: 403 with the reason.
+pub const SUBSCRIPTIONS_PER_USER_MAX: usize = 16;
+/// Octets of each header kept for a dialog of ours: From, To, all Record-Route values. More: 400.
+pub const DIALOG_HEADER_BYTES_MAX: usize = 2_048;
+/// Octets of the `id` parameter of an Event header. More: 400.
+pub const EVENT_ID_BYTES_MAX: usize = 128;
+/// Octets of one document of registration information. Contacts beyond, least preferred first, are left out.
+pub const REGINFO_BYTES_MAX: usize = 32_768;
+/// Contacts of one user that have ended and are to be reported. More: the oldest are not.
+pub const CONTACTS_ENDED_MAX: usize = 64;
+/// Octets of documents in one page of a journal or of orphans, beyond its first document. More: a further
+/// page. With its first document and the rest of its entries it stays below `PEER_BODY_BYTES_MAX`.
+pub const JOURNAL_PAGE_BYTES_MAX: usize = 4 * 1_048_576;
+/// Conflicts of one journal that wait for the operator. More: no more orphans are adopted until some are
+/// resolved; they stay where they are.
+pub const CONFLICTS_MAX: usize = 10_000;
+/// Requests of one shard that wait while a home pool's users are between two owners. More: 503 with
+/// Retry-After.
+pub const REQUESTS_HELD_MAX: usize = 20_000;

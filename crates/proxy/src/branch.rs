@@ -44,6 +44,8 @@ pub(crate) enum CancelCause {
     RefusedForAll(u16),
     /// Timer C fired.
     TimerC,
+    /// Nobody answered in time, and the call goes elsewhere.
+    NoAnswer,
 }
 
 /// What a CANCEL is made from and where it goes.

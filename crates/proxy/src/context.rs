@@ -44,7 +44,9 @@ pub(crate) struct Context {
     pub(crate) is_invite: bool,
     pub(crate) phase: Phase,
     /// Key of the first branch.
-    key: BranchKey,
+    pub(crate) key: BranchKey,
+    /// When nobody has answered in time.
+    pub(crate) no_answer_at: Option<Instant>,
     started: Instant,
     pub(crate) branches: SmallVec<[Branch; 2]>,
 }
@@ -68,7 +70,7 @@ impl Context {
         let server = incoming.server;
         let is_invite = incoming.request.view().method() == Method::Invite;
         let phase = Phase::Open(Open::new(incoming, settings));
-        Self { server, is_invite, phase, key, started: now, branches: SmallVec::new() }
+        Self { server, is_invite, phase, key, no_answer_at: None, started: now, branches: SmallVec::new() }
     }
 
     /// Starts what may be started; sends the best response when there is nothing left to wait for.
@@ -80,6 +82,9 @@ impl Context {
             open.give_up_waiting();
         }
         while self.start_next(now, shared) == Started::SomeFailed {}
+        if !self.has_active_branch() && self.divert_refused(shared) {
+            while self.start_next(now, shared) == Started::SomeFailed {}
+        }
         if matches!(self.phase, Phase::Open(_)) && !self.has_active_branch() {
             self.send_best(shared);
         }
@@ -133,6 +138,7 @@ impl Context {
             return;
         }
         open.stop(Stop::Cancelled);
+        self.disarm(shared);
         self.cancel_pending(now, &CancelCause::Caller(reason), shared);
         self.advance(now, shared);
     }
@@ -144,6 +150,7 @@ impl Context {
             return;
         }
         self.phase = Phase::Abandoned;
+        self.disarm(shared);
         for number in 0..self.branches.len() {
             let key = self.branch_key(number);
             let is_accepted =
@@ -154,9 +161,12 @@ impl Context {
         }
     }
 
-    /// A deadline of the branch has passed: Timer C (16.8), the wait after a CANCEL (9.1), the time for more
-    /// 2xx, or the patience with the driver.
+    /// A deadline has passed: of the context, no answer; of the branch, Timer C (16.8), the wait after a
+    /// CANCEL (9.1), the time for more 2xx, or the patience with the driver.
     pub(crate) fn deadline_passed(&mut self, now: Instant, key: BranchKey, shared: &mut Shared) {
+        if key.is_of_context() {
+            return self.no_answer(now, shared);
+        }
         match self.take(key, shared) {
             BranchState::Calling { .. } | BranchState::CancelHeld { .. } => {
                 shared.outputs.push_back(Output::Terminate { branch: key });
@@ -221,7 +231,8 @@ impl Context {
     }
 
     /// Takes the deadlines out of the common set.
-    pub(crate) fn remove_deadlines(&self, shared: &mut Shared) {
+    pub(crate) fn remove_deadlines(&mut self, shared: &mut Shared) {
+        self.disarm(shared);
         for (number, branch) in self.branches.iter().enumerate() {
             if let Some(deadline) = branch.state.deadline() {
                 shared.deadlines.remove(&(deadline, self.branch_key(number)));
@@ -260,7 +271,11 @@ impl Context {
         };
         self.set(key, state, shared);
         // To a request that is no INVITE only 100 may be sent (RFC 4320 section 4.1), and 100 goes one hop.
-        if status > 100 && self.is_invite && matches!(self.phase, Phase::Open(_)) {
+        if status > 100
+            && self.is_invite
+            && let Phase::Open(open) = &mut self.phase
+        {
+            open.has_rung = true;
             self.forward_response(response, shared);
         }
     }
@@ -295,6 +310,7 @@ impl Context {
         self.set(key, BranchState::Accepted { until }, shared);
         if is_first {
             self.phase = Phase::Accepted;
+            self.disarm(shared);
             self.cancel_pending(now, &CancelCause::AnsweredElsewhere, shared);
         }
     }
@@ -323,6 +339,7 @@ impl Context {
         }
         let status = response.view().status();
         let is_timer_c = matches!(branch.state, BranchState::Cancelled { cause: CancelCause::TimerC, .. });
+        let is_late = matches!(branch.state, BranchState::Cancelled { cause: CancelCause::NoAnswer, .. });
         let is_device = branch.device.is_some();
         if self.is_redirect(status, shared) {
             let until = now + shared.settings.cancel_wait;
@@ -333,6 +350,8 @@ impl Context {
         let response = match status {
             // The caller cancelled nothing: for it the callee did not answer in time.
             487 if is_timer_c => Final::Own(408),
+            // The call went elsewhere, whatever the phone says now.
+            _ if is_late => Final::Own(408),
             // Meant for us, who know the flows of the device; nobody beyond us may see it (RFC 5626 section
             // 11.5).
             430 if is_device => Final::Own(480),

@@ -62,7 +62,7 @@ impl Context {
             breadth,
         };
         let made = outgoing.make();
-        let Target { next_hop, request_uri, routes: _, q: _, device, leg: _ } = target;
+        let Target { next_hop, request_uri, routes: _, q: _, device, leg: _, diversion: _ } = target;
         self.branches.push(Branch { state: BranchState::Ended, breadth, device, request_uri });
         let request = match made {
             Ok(request) => request,
@@ -165,5 +165,6 @@ fn reason(cause: &CancelCause) -> Bytes {
             Bytes::from(format!("SIP;cause={status};text=\"{}\"", sip::reason_phrase(*status)))
         }
         CancelCause::TimerC => Bytes::from_static(b"SIP;cause=408;text=\"Request Timeout\""),
+        CancelCause::NoAnswer => Bytes::from_static(b"SIP;cause=408;text=\"No answer, call forwarded\""),
     }
 }

@@ -115,6 +115,9 @@ impl Outgoing<'_> {
             }
             rewrite.push_record_route(&leg.record_route);
         }
+        if let Some(diversion) = &self.target.diversion {
+            rewrite.push_diversion(diversion);
+        }
         rewrite.push_via(&via);
         Ok(Arc::new(rewrite.to_message()?))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::{
-    BranchFailure, Settings, Target,
+    BranchFailure, Diversions, Incoming, NoAnswer, Settings, Target,
     testing::{Bench, Sent, incoming, reply, request, target},
 };
 
@@ -58,6 +58,21 @@ fn fork() -> impl Strategy<Value = Vec<Target>> {
     })
 }
 
+/// Which of the three diversions there are, and after how many seconds nobody has answered.
+fn diversions() -> impl Strategy<Value = Option<Box<Diversions>>> {
+    let one = |name: &'static str| prop::option::of(Just(target(name, 0)));
+    let no_answer = prop::option::of((5_u64..120).prop_map(|seconds| NoAnswer {
+        after: Duration::from_secs(seconds),
+        target: target("sip:n@192.0.2.9", 0),
+    }));
+    let all = (one("sip:b@192.0.2.9"), no_answer, one("sip:u@192.0.2.9"));
+    prop::option::of(
+        all.prop_map(|(busy, no_answer, not_reachable)| {
+            Box::new(Diversions { busy, no_answer, not_reachable })
+        }),
+    )
+}
+
 fn apply(bench: &mut Bench, event: &Event) {
     let branches = bench.forwarded.len();
     match *event {
@@ -94,6 +109,7 @@ fn check_always(bench: &Bench) {
     cancelled.dedup();
     assert_eq!(cancelled.len(), bench.cancels.len(), "two CANCELs for one branch");
     assert!(!bench.statuses().contains(&100));
+    assert!(bench.diverted.len() <= 1, "diverted twice");
 }
 
 /// Lets everything run out as the transactions would: what got no final response times out.
@@ -122,10 +138,17 @@ fn check_end(bench: &Bench, server_is_gone: bool, is_invite: bool) {
     assert_eq!(bench.proxy.poll_timeout(), None);
 }
 
-fn run(is_invite: bool, recurse: bool, breadth: u32, fork: Vec<Target>, events: &[Event]) {
+fn run(
+    is_invite: bool,
+    (recurse, breadth): (bool, u32),
+    fork: Vec<Target>,
+    diversions: Option<Box<Diversions>>,
+    events: &[Event],
+) {
     let method = if is_invite { "INVITE" } else { "MESSAGE" };
     let mut bench = Bench::with(Settings { recurse, ..Settings::default() });
-    bench.start(incoming(&request(method, &format!("Max-Breadth: {breadth}")), fork));
+    let request = request(method, &format!("Max-Breadth: {breadth}"));
+    bench.start(Incoming { diversions, ..incoming(&request, fork) });
     let mut server_is_gone = false;
     for event in events {
         let before = bench.statuses().len();
@@ -146,16 +169,18 @@ proptest! {
 
     #[test]
     fn an_invite_gets_one_refusal_or_2xx_only_and_its_context_ends(
-        recurse: bool, breadth in 1_u32..6, fork in fork(), events in prop::collection::vec(event(), 0..40),
+        recurse: bool, breadth in 1_u32..6, fork in fork(), diversions in diversions(),
+        events in prop::collection::vec(event(), 0..40),
     ) {
-        run(true, recurse, breadth, fork, &events);
+        run(true, (recurse, breadth), fork, diversions, &events);
     }
 
     #[test]
     fn another_request_gets_one_final_response_at_most_and_its_context_ends(
-        recurse: bool, breadth in 1_u32..6, fork in fork(), events in prop::collection::vec(event(), 0..40),
+        recurse: bool, breadth in 1_u32..6, fork in fork(), diversions in diversions(),
+        events in prop::collection::vec(event(), 0..40),
     ) {
-        run(false, recurse, breadth, fork, &events);
+        run(false, (recurse, breadth), fork, diversions, &events);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! The driver calls, in this order: [`validate`] (16.3), [`preprocess`] (16.4), its own location service
 //! (16.5) and server location (16.6 step 7), then [`Proxy::start`], which forwards to the targets (16.6),
-//! gathers the responses (16.7), watches Timer C (16.8) and cancels (16.10). A refusal becomes a response by
+//! gathers the responses (16.7), watches Timer C (16.8), cancels (16.10), and sends a call on that its
+//! targets do not take ([`Diversions`]). A refusal becomes a response by
 //! [`reject_response`]. An ACK for a 2xx, which belongs to no transaction, goes through
 //! [`stateless::forward`] (16.11).
 //!
@@ -13,6 +14,7 @@
 
 mod branch;
 mod context;
+mod diversion;
 mod fork;
 mod forwarding;
 mod loop_detection;
@@ -37,6 +39,7 @@ mod invariants;
 mod testing;
 
 pub use branch::BranchFailure;
+pub use diversion::{DiversionCause, Diversions, NoAnswer};
 pub use forwarding::{ForwardError, dialog_forming, next_hop_uri};
 pub use output::{BranchKey, Output};
 pub use preprocessing::{OwnNames, Preprocessed, Routing, preprocess};

@@ -4,12 +4,12 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use model::Leg;
-use sip::{HeaderId, Message, OwnedMessage};
+use sip::{HeaderId, Message, Method, OwnedMessage};
 use smallvec::SmallVec;
 
 use crate::{
-    Incoming, Routing, Settings, Target, branch::Branch, loop_detection::LoopMark, responses::Responses,
-    target::same_uri,
+    Diversions, Incoming, Routing, Settings, Target, branch::Branch, loop_detection::LoopMark,
+    responses::Responses, target::same_uri,
 };
 
 /// What is needed until the final response is sent.
@@ -25,6 +25,10 @@ pub(crate) struct Open {
     pub(crate) stop: Option<Stop>,
     /// Incoming Max-Breadth.
     breadth: u32,
+    /// Where the call goes when the targets do not take it; gone once it went there.
+    pub(crate) diversions: Option<Box<Diversions>>,
+    /// Whether a branch answered with more than 100.
+    pub(crate) has_rung: bool,
     /// Targets not tried yet, highest q first.
     waiting: Vec<Target>,
     /// q of the group that is tried now.
@@ -43,9 +47,10 @@ pub(crate) enum Stop {
 impl Open {
     /// The targets in the order in which they will be tried, none of them tried yet.
     pub(crate) fn new(incoming: Incoming, settings: &Settings) -> Self {
-        let Incoming { server: _, request, leg, record_route, routing, targets } = incoming;
+        let Incoming { server: _, request, leg, record_route, routing, targets, diversions } = incoming;
         let mark = LoopMark::of(request.view(), settings.loop_key);
         let breadth = incoming_breadth(request.view(), settings);
+        let is_invite = request.view().method() == Method::Invite;
         let mut waiting = without_repetition(targets);
         waiting.sort_by_key(|target| Reverse(target.q));
         waiting.truncate(settings.targets_max);
@@ -57,6 +62,8 @@ impl Open {
             responses: Responses::default(),
             stop: None,
             breadth,
+            diversions: diversions.filter(|diversions| is_invite && !diversions.is_empty()),
+            has_rung: false,
             waiting,
             group: 0,
         }
@@ -66,6 +73,12 @@ impl Open {
     pub(crate) fn stop(&mut self, why: Stop) {
         self.stop = Some(why);
         self.waiting.clear();
+    }
+
+    /// Leaves out what waits and tries this instead.
+    pub(crate) fn try_instead(&mut self, target: Target) {
+        self.waiting.clear();
+        self.waiting.push(target);
     }
 
     /// Leaves out what waits.
@@ -90,6 +103,7 @@ impl Open {
         }
         let used: u32 = active().map(|branch| branch.breadth).fold(0, u32::saturating_add);
         let free = self.breadth.saturating_sub(used);
+        let free = if used > 0 || free > 1 { free.saturating_sub(self.kept_breadth()) } else { free };
         let most = usize::try_from(free).unwrap_or(usize::MAX).min(room);
         let mut busy: SmallVec<[u64; 4]> = active().filter_map(|branch| branch.device).collect();
         let mut chosen: SmallVec<[usize; 4]> = SmallVec::new();

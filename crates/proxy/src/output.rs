@@ -6,6 +6,8 @@ use bytes::Bytes;
 use model::{NextHop, ServerTransaction};
 use sip::OwnedMessage;
 
+use crate::DiversionCause;
+
 /// A branch of a forwarded request; unique until the process ends, fits the tag of a client transaction.
 ///
 /// The lowest 8 bits are the number of the branch, the next 20 the slot of the context, the rest tells the
@@ -21,8 +23,20 @@ impl BranchKey {
     const SLOT_BITS: u32 = 20;
     /// Slots that can be told apart, from those of [`Self::NONE`] too.
     pub(crate) const SLOTS_MAX: usize = (1 << Self::SLOT_BITS) - 1;
-    /// Branches of one context that can be told apart.
-    pub(crate) const BRANCHES_MAX: usize = 1 << Self::BRANCH_BITS;
+    /// Branches of one context that can be told apart, from the context itself too.
+    pub(crate) const BRANCHES_MAX: usize = (1 << Self::BRANCH_BITS) - 1;
+
+    /// The tag for a transaction of the driver's own, which belongs to no forwarded request: number 0 to 2^36
+    /// - 1. The machine never uses it.
+    pub const fn of_driver(number: u64) -> Self {
+        Self(number << (Self::SLOT_BITS + Self::BRANCH_BITS) | (Self::SLOTS_MAX as u64) << Self::BRANCH_BITS)
+    }
+
+    /// The number given to [`Self::of_driver`]; `None` for a branch of the machine and for [`Self::NONE`].
+    pub const fn driver_number(self) -> Option<u64> {
+        let number = self.0 >> (Self::SLOT_BITS + Self::BRANCH_BITS);
+        if self.0 == Self::of_driver(number).0 { Some(number) } else { None }
+    }
 
     /// The first branch of the context in `slot`.
     pub(crate) const fn first(generation: u64, slot: u32) -> Self {
@@ -80,6 +94,17 @@ pub enum Output {
         /// The whole response.
         response: Bytes,
     },
+    /// Answer the request with a final response: every branch ended in a failure to send, none in a response.
+    ///
+    /// RFC 3261 sections 16.9 and 16.7 step 6 take this for a 503 and suggest a 500 upstream. A 503 would be
+    /// wrong: it says that no request at all can be served (21.5.4). Whether the request names a user of ours
+    /// who is not reached now, which is a 480 (21.4.18), only the driver knows.
+    Unreachable {
+        /// The server transaction.
+        server: ServerTransaction,
+        /// The request as received.
+        request: Arc<OwnedMessage>,
+    },
     /// Start a client transaction for a CANCEL, tagged with [`BranchKey::NONE`], to the very peer the request
     /// of the branch went to.
     Cancel {
@@ -102,6 +127,14 @@ pub enum Output {
         branch: BranchKey,
         /// The 3xx.
         response: Arc<OwnedMessage>,
+    },
+    /// The targets did not take the call; it goes to where [`crate::Diversions`] says. Comes before the
+    /// [`Self::Forward`] of it, at most once for a request.
+    Diverted {
+        /// The server transaction.
+        server: ServerTransaction,
+        /// Why.
+        cause: DiversionCause,
     },
     /// The context is gone; no more is said about this server transaction. When no final response was sent
     /// before, none will be (RFC 4320).

@@ -78,7 +78,8 @@ impl Proxy {
     }
 
     /// Forwards a request to its targets (16.6): groups of equal q one after the other, highest first, inside
-    /// a group at once as far as Max-Breadth allows.
+    /// a group at once as far as Max-Breadth allows. An INVITE that none of them takes goes to where
+    /// [`Incoming::diversions`] says.
     ///
     /// Errors: [`ProxyError`].
     pub fn start(&mut self, now: Instant, incoming: Incoming) -> Result<(), ProxyError> {
@@ -102,6 +103,7 @@ impl Proxy {
         let key = BranchKey::first(slot.generation, number);
         let context = slot.context.insert(Context::new(now, key, incoming, &self.shared.settings));
         self.by_server.insert(server, number);
+        context.arm(now, &mut self.shared);
         context.advance(now, &mut self.shared);
         self.settle(number);
         Ok(())
@@ -195,7 +197,7 @@ impl Proxy {
     /// Frees the slot of a context that is over.
     fn settle(&mut self, number: u32) {
         let Some(slot) = slot_mut(&mut self.slots, number) else { return };
-        let Some(context) = slot.context.take_if(|context| context.is_over()) else { return };
+        let Some(mut context) = slot.context.take_if(|context| context.is_over()) else { return };
         slot.generation = slot.generation.wrapping_add(1);
         context.remove_deadlines(&mut self.shared);
         self.by_server.remove(&context.server);

@@ -38,6 +38,9 @@ pub enum Reject {
     /// The sender may not do this, or its flow token was tampered with: 403.
     #[error("the request is not allowed")]
     Forbidden,
+    /// The voice policy of the caller does not allow the call: 403.
+    #[error("the voice policy of the caller does not allow this call")]
+    CallNotAllowed,
     /// No such user, or no such resource here: 404.
     #[error("there is no such user")]
     NotFound,
@@ -47,9 +50,18 @@ pub enum Reject {
     /// The user has no device registered: 480.
     #[error("the user has no device")]
     TemporarilyUnavailable,
+    /// No device of the user can be reached now: 480 with Retry-After. Source: RFC 3261 section 21.4.18.
+    #[error("no device of the user can be reached")]
+    Unreachable {
+        /// Seconds until another attempt makes sense.
+        retry_after_s: u32,
+    },
     /// A CANCEL for a request that is not known: 481.
     #[error("there is no such call or transaction")]
     NoSuchTransaction,
+    /// The user does not want to be disturbed: 486.
+    #[error("the user does not want to be disturbed")]
+    Busy,
     /// The caller cancelled before the request was forwarded: 487.
     #[error("the caller cancelled the request")]
     Terminated,
@@ -72,16 +84,17 @@ impl Reject {
     pub fn status(&self) -> u16 {
         match self {
             Self::Header(_) | Self::RequestUri(_) | Self::RouteUri(_) => 400,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::CallNotAllowed => 403,
             Self::NotFound => 404,
             Self::UnsupportedScheme => 416,
             Self::BadExtension { .. } => 420,
             Self::FlowFailed => 430,
             Self::MaxBreadthExceeded => 440,
-            Self::TemporarilyUnavailable => 480,
+            Self::TemporarilyUnavailable | Self::Unreachable { .. } => 480,
             Self::NoSuchTransaction => 481,
             Self::LoopDetected => 482,
             Self::TooManyHops => 483,
+            Self::Busy => 486,
             Self::Terminated => 487,
             Self::ServerInternal => 500,
             Self::ServiceUnavailable { .. } => 503,
@@ -89,11 +102,13 @@ impl Reject {
         }
     }
 
-    /// Reason phrase; for a 400 it names what is bad, as RFC 3261 section 21.4.1 asks.
+    /// Reason phrase; for a 400 it names what is bad, as RFC 3261 section 21.4.1 asks, for a call that is not
+    /// allowed the reason, which phones show.
     fn reason(&self) -> String {
         match self {
             Self::Header(error) => format!("Bad Request: {error}"),
             Self::RequestUri(_) => "Bad Request: the Request-URI is malformed".to_owned(),
+            Self::CallNotAllowed => "Forbidden: Your Voice Policy Does Not Allow This Call".to_owned(),
             Self::RouteUri(_) => "Bad Request: the URI in Route is malformed".to_owned(),
             Self::UnsupportedScheme
             | Self::TooManyHops
@@ -104,7 +119,9 @@ impl Reject {
             | Self::NotFound
             | Self::FlowFailed
             | Self::TemporarilyUnavailable
+            | Self::Unreachable { .. }
             | Self::NoSuchTransaction
+            | Self::Busy
             | Self::Terminated
             | Self::ServerInternal
             | Self::ServiceUnavailable { .. }
@@ -140,7 +157,8 @@ pub fn reject_response(request: Message<'_>, reject: &Reject, to_tag: &[u8], out
     let mut builder = ResponseBuilder::new(request, reject.status(), reason.as_bytes()).to_tag(to_tag);
     match reject {
         Reject::BadExtension { unsupported } => builder = builder.header("Unsupported", unsupported),
-        Reject::ServiceUnavailable { retry_after_s: seconds } => {
+        Reject::ServiceUnavailable { retry_after_s: seconds }
+        | Reject::Unreachable { retry_after_s: seconds } => {
             retry_after_s = seconds.to_string();
             builder = builder.header("Retry-After", retry_after_s.as_bytes());
         }
@@ -152,6 +170,8 @@ pub fn reject_response(request: Message<'_>, reject: &Reject, to_tag: &[u8], out
         | Reject::LoopDetected
         | Reject::MaxBreadthExceeded
         | Reject::Forbidden
+        | Reject::CallNotAllowed
+        | Reject::Busy
         | Reject::NotFound
         | Reject::FlowFailed
         | Reject::TemporarilyUnavailable

@@ -47,6 +47,8 @@ pub(crate) enum Best {
     Own(u16),
     /// Our own 503 with Retry-After.
     Overload,
+    /// Nobody could be reached: the driver answers ([`crate::Output::Unreachable`]).
+    Unreachable,
     /// Nothing at all (RFC 4320 section 4.2).
     Nothing,
 }
@@ -61,12 +63,18 @@ impl Responses {
         self.0.push(response);
     }
 
+    /// The status of each, in the order in which they came.
+    pub(crate) fn statuses(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().map(Final::status)
+    }
+
     /// Chooses the best (16.7 step 6). `is_cancelled`: the caller sent a CANCEL, so that a 487 is what it
     /// waits for.
     ///
     /// 6xx before all, then the lowest class; inside 4xx first what tells the caller how to ask again, last
-    /// what says only that nobody answered. A 503 of others becomes a 500. For a request that is no INVITE a
-    /// 408 does not count (RFC 4320).
+    /// what says only that nobody answered. A 503 of others becomes a 500. Where no branch has anything but
+    /// what 16.9 takes for a 503, nobody was reached. For a request that is no INVITE a 408 does not count
+    /// (RFC 4320).
     pub(crate) fn best(&self, is_invite: bool, is_cancelled: bool) -> Best {
         let best = self
             .0
@@ -77,12 +85,17 @@ impl Responses {
             None if is_invite => Best::Own(408),
             None => Best::Nothing,
             Some(Final::Overload) => Best::Overload,
+            // The last in rank: all others are 503s too.
             Some(response @ (Final::Received(_) | Final::Own(_))) if response.status() == 503 => {
-                Best::Own(500)
+                if self.is_503_received() { Best::Own(500) } else { Best::Unreachable }
             }
             Some(Final::Own(status)) => Best::Own(*status),
             Some(Final::Received(response)) => Best::Forward(Arc::clone(response)),
         }
+    }
+
+    fn is_503_received(&self) -> bool {
+        self.0.iter().any(|response| matches!(response, Final::Received(_)) && response.status() == 503)
     }
 
     /// The 401 and 407 responses other than `chosen`, whose challenges join it (16.7 step 7).
@@ -156,6 +169,7 @@ mod tests {
             Best::Forward(response) => response.view().status(),
             Best::Own(status) => status,
             Best::Overload => 503,
+            Best::Unreachable => panic!("somebody answered"),
             Best::Nothing => 0,
         }
     }
@@ -212,5 +226,23 @@ mod tests {
         assert!(matches!(responses.best(true, false), Best::Overload));
         responses.push(Final::Own(500));
         assert!(matches!(responses.best(true, false), Best::Own(500)));
+    }
+
+    #[test]
+    fn nobody_is_reached_when_there_is_no_response_but_what_stands_for_a_failure_to_send() {
+        for timed_out in [false, true] {
+            let mut responses = Responses::default();
+            responses.push(Final::Own(503));
+            responses.push(Final::Own(503));
+            assert!(matches!(responses.best(true, false), Best::Unreachable));
+            if timed_out {
+                responses.push(Final::Own(408));
+                assert!(matches!(responses.best(true, false), Best::Own(408)));
+                assert!(matches!(responses.best(false, false), Best::Unreachable));
+            } else {
+                responses.push(Final::Received(reply(&request("INVITE", "X: y"), 404, &[])));
+                assert!(matches!(responses.best(true, false), Best::Forward(_)));
+            }
+        }
     }
 }

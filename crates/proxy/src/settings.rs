@@ -30,7 +30,8 @@ pub struct Settings {
     /// Largest Max-Breadth believed, and the one given to a request that has none. Source: RFC 5393 section
     /// 5.3.3.
     pub max_breadth: u32,
-    /// Retry-After of a 503 for our own overload, in seconds.
+    /// Retry-After of a 503 for our own overload, and of a 480 for a user whom nothing reaches now, in
+    /// seconds.
     pub retry_after_s: u32,
     /// Key of the loop hash. All shards of one server share it, no two servers do; the same as in
     /// [`crate::Rules::loop_key`].

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use model::{Leg, NextHop, ServerTransaction};
 use sip::OwnedMessage;
 
-use crate::Routing;
+use crate::{Diversions, Routing};
 
 /// One place a request may go to, resolved. Source: RFC 3261 sections 16.5 and 16.6.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Target {
     pub device: Option<u64>,
     /// Our Via and Record-Route towards the target.
     pub leg: Arc<Leg>,
+    /// Value of a Diversion header field to put on top: who sent the call here, and why. Source: RFC 5806.
+    pub diversion: Option<Bytes>,
 }
 
 impl Target {
@@ -62,4 +64,6 @@ pub struct Incoming {
     pub routing: Routing,
     /// Where it may go, in any order.
     pub targets: Vec<Target>,
+    /// Where an INVITE goes when these do not take it.
+    pub diversions: Option<Box<Diversions>>,
 }

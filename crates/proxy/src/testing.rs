@@ -6,7 +6,9 @@ use bytes::Bytes;
 use model::{Chance, FlowId, Instant, Leg, NextHop, Peer, Protocol, ServerTransaction};
 use sip::{Framing, Message, OwnedMessage, ResponseBuilder, Uri};
 
-use crate::{BranchFailure, BranchKey, Incoming, Output, OwnNames, Proxy, Routing, Settings, Target};
+use crate::{
+    BranchFailure, BranchKey, DiversionCause, Incoming, Output, OwnNames, Proxy, Routing, Settings, Target,
+};
 
 pub(crate) const PREFIX: &[u8] = b"z9hG4bK0.";
 
@@ -73,6 +75,7 @@ pub(crate) fn target(uri: &str, q: u16) -> Target {
         q,
         device: None,
         leg: leg(Protocol::Udp, "192.0.2.100:5060"),
+        diversion: None,
     }
 }
 
@@ -98,6 +101,7 @@ pub(crate) fn incoming(request: &Arc<OwnedMessage>, targets: Vec<Target>) -> Inc
         record_route: false,
         routing: Routing::default(),
         targets,
+        diversions: None,
     }
 }
 
@@ -132,6 +136,9 @@ pub(crate) struct Bench {
     pub(crate) responses: Vec<Arc<OwnedMessage>>,
     pub(crate) terminated: Vec<BranchKey>,
     pub(crate) redirected: Vec<BranchKey>,
+    pub(crate) diverted: Vec<DiversionCause>,
+    /// How often nobody could be reached; the driver on this bench answers as for a user of ours.
+    pub(crate) unreachable: usize,
     pub(crate) finished: usize,
 }
 
@@ -150,6 +157,8 @@ impl Bench {
             responses: Vec::new(),
             terminated: Vec::new(),
             redirected: Vec::new(),
+            unreachable: 0,
+            diverted: Vec::new(),
             finished: 0,
         }
     }
@@ -237,8 +246,17 @@ impl Bench {
                     assert_eq!(response.view().status(), status);
                     self.responses.push(Arc::new(response));
                 }
+                Output::Unreachable { server, request } => {
+                    assert_eq!(server, CALLER);
+                    self.unreachable += 1;
+                    self.responses.push(reply(&request, 480, &[]));
+                }
                 Output::Terminate { branch } => self.terminated.push(branch),
                 Output::Redirected { branch, response: _ } => self.redirected.push(branch),
+                Output::Diverted { server, cause } => {
+                    assert_eq!(server, CALLER);
+                    self.diverted.push(cause);
+                }
                 Output::Finished { .. } => self.finished += 1,
             }
         }

@@ -31,6 +31,7 @@ impl Context {
     /// it.
     pub(crate) fn send_best(&mut self, shared: &mut Shared) {
         let Phase::Open(open) = std::mem::replace(&mut self.phase, Phase::Over) else { return };
+        self.disarm(shared);
         let is_cancelled = open.stop == Some(Stop::Cancelled);
         match open.responses.best(self.is_invite, is_cancelled) {
             Best::Forward(response) => {
@@ -38,11 +39,17 @@ impl Context {
                 self.respond(response.view().status(), out, shared);
             }
             // Whatever kept a branch from answering, the caller that cancelled waits for this one.
-            Best::Own(_) | Best::Overload if is_cancelled => self.respond_own(&open, 487, None, shared),
+            Best::Own(_) | Best::Overload | Best::Unreachable if is_cancelled => {
+                self.respond_own(&open, 487, None, shared)
+            }
             Best::Own(status) => self.respond_own(&open, status, None, shared),
             Best::Overload => {
                 let retry_after_s = shared.settings.retry_after_s;
                 self.respond_own(&open, 503, Some(retry_after_s), shared);
+            }
+            Best::Unreachable => {
+                let (server, request) = (self.server, Arc::clone(&open.request));
+                shared.outputs.push_back(Output::Unreachable { server, request });
             }
             Best::Nothing => {}
         }

@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_400_says_what_is_bad_and_a_503_when_to_come_back() {
+    fn a_400_says_what_is_bad_and_a_503_and_a_480_when_to_come_back() {
         let mut out = Vec::new();
         let invite = request("INVITE", "Max-Forwards: many");
         reject_response(invite.view(), &check("Max-Forwards: many").unwrap_err(), b"t1", &mut out);
@@ -177,5 +177,11 @@ mod tests {
         assert!(both.starts_with("SIP/2.0 400 Bad Request: Max-Forwards"), "{both}");
         assert!(both.contains("SIP/2.0 503 Service Unavailable\r\n"), "{both}");
         assert!(both.contains("\r\nRetry-After: 7\r\n"), "{both}");
+
+        let mut out = Vec::new();
+        reject_response(invite.view(), &Reject::Unreachable { retry_after_s: 9 }, b"t1", &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("SIP/2.0 480 Temporarily Unavailable\r\n"), "{text}");
+        assert!(text.contains("\r\nRetry-After: 9\r\n"), "{text}");
     }
 }

@@ -380,15 +380,26 @@ impl<'a> Message<'a> {
         Ok(())
     }
 
-    /// Looks at the lengths first: a Via has at least eight octets, any other value and its comma two.
+    /// Looks for commas first, those inside of quotes too: a line has at most one element more, or in a short
+    /// value, where looking costs more than it tells, as many as octets and one more. What is left over is
+    /// counted.
     fn check_list_lengths(self) -> Result<(), HeaderError> {
+        const SHORT: usize = 32;
         let (mut vias, mut others) = (0, 0);
         for line in &self.index.lines {
-            let length = usize::from(line.value.end - line.value.start);
+            if line.id.bit() & const { set(LISTS) } == 0 {
+                continue;
+            }
+            let value = line.value.of(self.bytes);
+            let elements = match value.len() {
+                short @ ..SHORT => short + 1,
+                _ if memchr::memchr(b',', value).is_none() => 1,
+                _ => memchr::memchr_iter(b',', value).count() + 1,
+            };
             if line.id == HeaderId::Via {
-                vias += length / 8 + 1;
-            } else if line.id.bit() & const { set(LISTS) } != 0 {
-                others += length / 2 + 1;
+                vias += elements;
+            } else {
+                others += elements;
             }
         }
         if vias <= limits::VIAS_MAX && others <= limits::HEADER_VALUES_MAX {
@@ -418,5 +429,46 @@ impl<'a> Message<'a> {
     #[inline]
     pub(crate) fn part(self, start: u16, end: u16) -> &'a [u8] {
         self.bytes.get(usize::from(start)..usize::from(end)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Framing;
+
+    fn check(line: &str) -> Result<(), HeaderError> {
+        let text = format!(
+            "OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/UDP h\r\n{line}\r\nFrom: <sip:a>;tag=f\r\n\
+             To: <sip:b>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\r\n"
+        );
+        let mut index = Index::new();
+        index.parse(text.as_bytes(), Framing::Datagram).unwrap();
+        index.view(text.as_bytes()).check_mandatory()
+    }
+
+    #[test]
+    fn elements_of_a_list_count_however_short_they_are() {
+        for (header, name, max) in [
+            (HeaderId::Via, "Via", limits::VIAS_MAX - 1),
+            (HeaderId::Route, "Route", limits::HEADER_VALUES_MAX),
+            (HeaderId::Contact, "m", limits::HEADER_VALUES_MAX),
+        ] {
+            for element in ["", "a"] {
+                let list = |count| format!("{name}: x{}", format!(",{element}").repeat(count - 1));
+                assert_eq!(check(&list(max)), Ok(()));
+                assert_eq!(check(&list(max + 1)), Err(HeaderError::TooMany { header }));
+            }
+        }
+        assert_eq!(
+            check(&format!("Via: {}", ",".repeat(200))),
+            Err(HeaderError::TooMany { header: HeaderId::Via })
+        );
+    }
+
+    #[test]
+    fn commas_that_do_not_separate_do_not_count() {
+        let commas = ",".repeat(200);
+        assert_eq!(check(&format!("Route: \"{commas}\" <sip:{commas}@a;lr>")), Ok(()));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     HeaderError, HeaderId, Uri, UriError, Values,
-    parameters::Parameters,
+    parameters::{Parameter, Parameters},
     scan::{self, LWS, TOKEN, URI},
 };
 
@@ -62,9 +62,12 @@ impl<'a> NameAddr<'a> {
         Uri::parse(self.uri_bytes)
     }
 
-    /// The tag of From and To; `None` when absent or without a value.
+    /// The tag of From and To; `None` when there is none.
+    ///
+    /// `tag-param = "tag" EQUAL token` (RFC 3261 section 25.1): a parameter `tag` without a value, or with an
+    /// empty one, is a `generic-param` of that name and no tag. A request with one is not malformed.
     pub fn tag(self) -> Option<&'a [u8]> {
-        self.parameters.get(b"tag").flatten()
+        self.parameters.iter().find(is_tag).and_then(|parameter| parameter.value)
     }
 
     /// The q of a Contact in thousandths, 0 to 1000; `None` when absent or malformed (then it counts as
@@ -79,6 +82,11 @@ impl<'a> NameAddr<'a> {
         let value = self.parameters.get(b"expires")?;
         Some(value.and_then(scan::number).unwrap_or(EXPIRES_MALFORMED_S))
     }
+}
+
+/// Whether this is a `tag-param`.
+fn is_tag(parameter: &Parameter<'_>) -> bool {
+    parameter.name.eq_ignore_ascii_case(b"tag") && parameter.value.is_some_and(|value| !value.is_empty())
 }
 
 /// Whether this has a scheme and only octets of a URI.
@@ -152,6 +160,13 @@ mod tests {
 
         assert_eq!(parse("<tel:+1-201>").unwrap().display_name, b"");
         assert_eq!(parse("\u{e9}t\u{e9} <sip:a@b>").unwrap().display_name, "\u{e9}t\u{e9}".as_bytes());
+    }
+
+    #[test]
+    fn a_tag_without_a_value_is_no_tag() {
+        let tag = |text: &str| parse(text).unwrap().tag().map(<[u8]>::to_vec);
+        assert_eq!([tag("<sip:a@b>;tag"), tag("<sip:a@b>;tag=\"\""), tag("<sip:a@b>;x")], [None, None, None]);
+        assert_eq!(tag("<sip:a@b>;tag;TAG=x"), Some(b"x".to_vec()));
     }
 
     #[test]

@@ -23,10 +23,18 @@ impl<'a> Parameters<'a> {
     /// `None` when malformed: no `;` at the start, a parameter without a name, a quote that never ends, an
     /// octet that must be quoted.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        Self::parse_each(bytes, |_| {})
+    }
+
+    /// As [`Self::parse`], and shows `each` what it reads.
+    #[inline]
+    pub(crate) fn parse_each(bytes: &'a [u8], mut each: impl FnMut(Parameter<'a>)) -> Option<Self> {
         let bytes = scan::trim(bytes);
         let mut rest = bytes;
         while !rest.is_empty() {
-            (_, rest) = take(rest, TOKEN, VALUE)?;
+            let (parameter, after) = take(rest, TOKEN, VALUE)?;
+            each(parameter);
+            rest = after;
         }
         Some(Self(bytes))
     }

@@ -1,10 +1,12 @@
 //! Responses of our own.
 
+use std::net::SocketAddr;
+
 use smallvec::SmallVec;
 
 use crate::{
     HeaderId, Message, reason_phrase,
-    rewrite::{write_line, write_number_line, write_to_value},
+    rewrite::{write_line, write_marked_top_via, write_number_line, write_to_value},
     scan,
 };
 
@@ -16,6 +18,7 @@ pub struct ResponseBuilder<'a> {
     status: u16,
     reason: &'a [u8],
     to_tag: Option<&'a [u8]>,
+    received_from: Option<SocketAddr>,
     has_record_routes: bool,
     headers: SmallVec<[(&'a str, &'a [u8]); 8]>,
     content_type: &'a [u8],
@@ -30,6 +33,7 @@ impl<'a> ResponseBuilder<'a> {
             status,
             reason,
             to_tag: None,
+            received_from: None,
             has_record_routes: false,
             headers: SmallVec::new(),
             content_type: &[],
@@ -41,6 +45,14 @@ impl<'a> ResponseBuilder<'a> {
     #[must_use]
     pub fn to_tag(mut self, tag: &'a [u8]) -> Self {
         self.to_tag = Some(tag);
+        self
+    }
+
+    /// Writes into the topmost Via where the request came from, when that was not done as it was received
+    /// (RFC 3261 section 18.2.1, RFC 3581 section 4).
+    #[must_use]
+    pub fn received_from(mut self, address: SocketAddr) -> Self {
+        self.received_from = Some(address);
         self
     }
 
@@ -77,8 +89,17 @@ impl<'a> ResponseBuilder<'a> {
         out.extend_from_slice(b"\r\n");
         let copied = self.copied();
         let tag = self.to_tag.filter(|_| self.status > 100);
+        let mut mark = self.received_from;
         for header in self.request.headers().filter(|header| copied & header.id.bit() != 0) {
-            if header.id == HeaderId::To && tag.is_some() {
+            if header.id == HeaderId::Via
+                && !header.value.is_empty()
+                && let Some(from) = mark.take()
+            {
+                out.extend_from_slice(header.name);
+                out.extend_from_slice(b": ");
+                write_marked_top_via(out, header.value, from.ip(), from.port());
+                out.extend_from_slice(b"\r\n");
+            } else if header.id == HeaderId::To && tag.is_some() {
                 out.extend_from_slice(header.name);
                 out.extend_from_slice(b": ");
                 write_to_value(out, header.value, tag);
@@ -147,6 +168,23 @@ mod tests {
         assert!(text.contains("Timestamp: 54\r\n") && text.contains("To: <sip:b@example.com>\r\n"));
         assert!(!text.contains("Record-Route") && !text.contains("Subject"));
         assert!(text.ends_with("Content-Length: 0\r\n\r\n"));
+    }
+
+    #[test]
+    fn the_topmost_via_of_a_response_says_where_an_unmarked_request_came_from() {
+        let mut index = Index::new();
+        let request = REQUEST.replacen("h1;branch=z9hG4bK1", "h1;rport;branch=z9hG4bK1", 1);
+        index.parse(request.as_bytes(), Framing::Datagram).unwrap();
+        let mut out = Vec::new();
+
+        let from = "192.0.2.7:5099".parse().unwrap();
+        ResponseBuilder::new(index.view(request.as_bytes()), 200, b"").received_from(from).write_to(&mut out);
+
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(
+            "v: SIP/2.0/UDP h1;rport=5099;branch=z9hG4bK1;received=192.0.2.7,\r\n SIP/2.0/UDP h2\r\n\
+             Via: SIP/2.0/UDP h3\r\n"
+        ));
     }
 
     #[test]

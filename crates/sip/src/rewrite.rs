@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use smallvec::SmallVec;
 
 use crate::{
-    Framing, FramingError, HeaderId, Message, NameAddr, OwnedMessage, Via,
+    Framing, FramingError, HeaderId, Message, NameAddr, OwnedMessage, Parameters, Via,
     index::{Line, StartLine},
     parameters, scan,
     values::Split,
@@ -124,6 +124,11 @@ impl<'a> Rewrite<'a> {
     /// Puts a whole Path value on top (RFC 3327).
     pub fn push_path(&mut self, value: &'a [u8]) -> &mut Self {
         self.push(HeaderId::Path, value)
+    }
+
+    /// Puts a whole Diversion value on top (RFC 5806).
+    pub fn push_diversion(&mut self, value: &'a [u8]) -> &mut Self {
+        self.push(HeaderId::Diversion, value)
     }
 
     /// Takes all received lines of a header away; no effect for [`HeaderId::Other`] and Content-Length.
@@ -257,8 +262,7 @@ impl<'a> Rewrite<'a> {
             scan::push_number(out, self.max_forwards.unwrap_or_default());
         } else {
             out.extend_from_slice(head);
-            out.extend_from_slice(value);
-            write_tag(out, value, self.to_tag);
+            write_to_value(out, value, self.to_tag);
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -336,15 +340,6 @@ fn write_marked_via(out: &mut Vec<u8>, value: &[u8], host: &[u8], parameters: &[
     }
 }
 
-fn write_tag(out: &mut Vec<u8>, value: &[u8], tag: Option<&[u8]>) {
-    if let Some(tag) = tag
-        && NameAddr::parse(value).is_none_or(|to| to.tag().is_none())
-    {
-        out.extend_from_slice(b";tag=");
-        scan::push_line_text(out, tag);
-    }
-}
-
 /// Appends `name: value` as a line.
 pub(crate) fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     scan::push_line_text(out, name);
@@ -361,10 +356,26 @@ pub(crate) fn write_number_line(out: &mut Vec<u8>, id: HeaderId, number: u32) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the value of To with a tag, unless it has one.
+/// Appends the value of To with a tag, unless it has one. A parameter `tag` that is no tag (see
+/// [`NameAddr::tag`]) gives way to it: a name stands there once (RFC 3261 section 7.3.1), and who reads the
+/// first one would find no tag.
 pub(crate) fn write_to_value(out: &mut Vec<u8>, value: &[u8], tag: Option<&[u8]>) {
-    out.extend_from_slice(value);
-    write_tag(out, value, tag);
+    let to = NameAddr::parse(value);
+    let Some(tag) = tag.filter(|_| to.is_none_or(|to| to.tag().is_none())) else {
+        return out.extend_from_slice(value);
+    };
+    let parameters = to.map(|to| to.parameters).filter(|parameters| parameters.has(b"tag"));
+    let mut rest = parameters.map(Parameters::bytes).unwrap_or_default();
+    out.extend_from_slice(scan::cut(value, value.len() - rest.len()).0);
+    while let Some((parameter, after)) = parameters::take_checked(rest) {
+        let (text, _) = scan::cut(rest, rest.len() - after.len());
+        rest = after;
+        if !parameter.name.eq_ignore_ascii_case(b"tag") {
+            out.extend_from_slice(text);
+        }
+    }
+    out.extend_from_slice(b";tag=");
+    scan::push_line_text(out, tag);
 }
 
 #[cfg(test)]
@@ -495,6 +506,19 @@ mod tests {
 
         let tagged = REQUEST.replace("To: <sip:b@example.com>", "To: <sip:b@example.com>;tag=old");
         assert_eq!(rewrite(&tagged, |rewrite| _ = rewrite.set_to_tag(b"new")), tagged);
+    }
+
+    #[test]
+    fn a_tag_without_a_value_gives_way_to_ours() {
+        for (value, expected) in [
+            ("<sip:b@c>;tag", "<sip:b@c>;tag=new"),
+            ("<sip:b@c> ; x=\"a;tag\" ;TAG ; y;tag=\"\"", "<sip:b@c> ; x=\"a;tag\" ; y;tag=new"),
+            ("sip:b@c;tag=old;tag", "sip:b@c;tag=old;tag"),
+        ] {
+            let text = format!("INVITE sip:b SIP/2.0\r\nTo: {value}\r\nl: 0\r\n\r\n");
+            let out = rewrite(&text, |rewrite| _ = rewrite.set_to_tag(b"new"));
+            assert_eq!(out, text.replace(value, expected));
+        }
     }
 
     #[test]

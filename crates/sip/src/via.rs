@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::{
     Values,
-    parameters::Parameters,
+    parameters::{Parameter, Parameters},
     scan::{self, TOKEN},
 };
 
@@ -23,6 +23,28 @@ pub struct Via<'a> {
     pub port: Option<u16>,
     /// The parameters.
     pub parameters: Parameters<'a>,
+    known: Known<'a>,
+}
+
+/// The first of each parameter that is asked for again and again, found while all were checked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known<'a> {
+    branch: Option<Option<&'a [u8]>>,
+    received: Option<Option<&'a [u8]>>,
+    rport: Option<Option<&'a [u8]>>,
+}
+
+impl<'a> Known<'a> {
+    #[inline]
+    fn note(&mut self, parameter: Parameter<'a>) {
+        let slot = match parameter.name.len() {
+            6 if parameter.name.eq_ignore_ascii_case(b"branch") => &mut self.branch,
+            8 if parameter.name.eq_ignore_ascii_case(b"received") => &mut self.received,
+            5 if parameter.name.eq_ignore_ascii_case(b"rport") => &mut self.rport,
+            _ => return,
+        };
+        slot.get_or_insert(parameter.value);
+    }
 }
 
 /// The start of every branch that follows RFC 3261 section 8.1.1.7.
@@ -32,7 +54,9 @@ impl<'a> Via<'a> {
     /// Reads one value (not a list); white space may stand around `/` and `:`. `None` when malformed.
     pub fn parse(value: &'a [u8]) -> Option<Self> {
         let (via, parameters) = Self::parse_start(value)?;
-        Some(Self { parameters: Parameters::parse(parameters)?, ..via })
+        let mut known = Known::default();
+        let parameters = Parameters::parse_each(parameters, |parameter| known.note(parameter))?;
+        Some(Self { parameters, known, ..via })
     }
 
     /// Reads what stands before the parameters; returns these unread.
@@ -57,13 +81,13 @@ impl<'a> Via<'a> {
                 (Some(scan::port(digits)?), scan::trim_start(rest))
             }
         };
-        let parameters = Parameters::default();
-        Some((Self { protocol_name, version, protocol_token, host, port, parameters }, rest))
+        let (parameters, known) = (Parameters::default(), Known::default());
+        Some((Self { protocol_name, version, protocol_token, host, port, parameters, known }, rest))
     }
 
     /// The branch parameter; `None` when absent or empty (RFC 2543).
     pub fn branch(self) -> Option<&'a [u8]> {
-        self.parameters.get(b"branch").flatten()
+        self.known.branch.flatten()
     }
 
     /// Whether the branch identifies the transaction: the magic cookie and at least one octet more (RFC 3261
@@ -79,7 +103,7 @@ impl<'a> Via<'a> {
 
     /// The received parameter, as written; see [`Self::received_address`].
     pub fn received(self) -> Option<&'a [u8]> {
-        self.parameters.get(b"received").flatten()
+        self.known.received.flatten()
     }
 
     /// The address in the received parameter, IPv6 with or without brackets (RFC 5118 section 4.5).
@@ -90,7 +114,7 @@ impl<'a> Via<'a> {
     /// The rport parameter (RFC 3581): `None` when absent, `Some(None)` when it asks for the port. A value
     /// that is no port reads as absent.
     pub fn rport(self) -> Option<Option<u16>> {
-        match self.parameters.get(b"rport")? {
+        match self.known.rport? {
             None => Some(None),
             Some(value) => scan::port(value).map(Some),
         }

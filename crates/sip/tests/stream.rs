@@ -128,3 +128,33 @@ fn a_ping_is_told_after_a_message_and_only_once() {
     let (pong, ping) = (StreamStep::Pong { length: 2 }, StreamStep::KeepAlivePing { length: 2 });
     assert_eq!(kinds, [pong, ping, pong]);
 }
+
+#[test]
+fn the_limit_of_a_header_section_does_not_depend_on_where_a_piece_ends() {
+    let max = model::limits::HEADER_SECTION_BYTES_MAX;
+    let with_section = |length: usize, end: &str| {
+        let start = "OPTIONS sip:a SIP/2.0\r\nl: 0\r\nX: ";
+        let filling = "x".repeat(length - start.len() - 2);
+        format!("{start}{filling}\r\n{end}").into_bytes()
+    };
+    let too_large = Some(FramingError::HeaderSectionTooLarge);
+    let cases = [
+        (with_section(max, "\r\n"), None),
+        (with_section(max, "\r"), None),
+        (with_section(max, "\rY\r\n"), too_large),
+        (with_section(max, "Y"), too_large),
+        (with_section(max, "\n"), Some(FramingError::BareLineBreak { at: max })),
+        (with_section(max, "YY\n"), too_large),
+        (with_section(max + 1, "\r\n"), too_large),
+    ];
+    for (stream, error) in cases {
+        let at_once = feed(&[&stream]);
+        for cut in max - 4..=stream.len() {
+            let (before, after) = stream.split_at(cut);
+            assert_eq!(feed(&[before, after]), at_once, "cut at {cut}");
+        }
+        let octets: Vec<&[u8]> = stream[max - 4..].chunks(1).collect();
+        assert_eq!(feed(&[&[&stream[..max - 4]], &octets[..]].concat()), at_once);
+        assert_eq!(at_once.1, error);
+    }
+}

@@ -43,18 +43,27 @@ pub(crate) fn of_request(
     request: Message<'_>,
     to_tag: ToTag,
 ) -> Result<Form, HeaderError> {
-    let via = request.top_via()?;
+    of_request_with(out, request, &request.top_via()?, to_tag)
+}
+
+/// As [`of_request`], with the topmost Via of `request` at hand.
+pub(crate) fn of_request_with(
+    out: &mut Vec<u8>,
+    request: Message<'_>,
+    via: &Via<'_>,
+    to_tag: ToTag,
+) -> Result<Form, HeaderError> {
     out.clear();
-    let form = match unique_part(&via) {
+    let form = match unique_part(via) {
         Some(unique) => {
             out.push(FORM_BRANCH);
             push_folded(out, unique);
-            push_sent_by(out, &via);
+            push_sent_by(out, via);
             Form::Branch
         }
         None => {
             out.push(FORM_HEADERS);
-            push_headers(out, request, &via, to_tag)?;
+            push_headers(out, request, via, to_tag)?;
             Form::Headers
         }
     };

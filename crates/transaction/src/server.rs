@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use model::{Instant, Peer, ServerTransaction};
-use sip::{Framing, Message, Method, OwnedMessage, ResponseBuilder};
+use sip::{Framing, Message, Method, OwnedMessage, ResponseBuilder, Via};
 
 use crate::{
     Output, Settings, TransactionError, Transactions,
@@ -112,7 +112,9 @@ impl Transactions {
         if method == Method::Ack {
             return self.receive_ack(now, request, from);
         }
-        key::of_request(&mut self.key, view, ToTag::AsSent)?;
+        let via = view.top_via()?;
+        key::of_request_with(&mut self.key, view, &via, ToTag::AsSent)?;
+        let to = response_peer(&via, from);
         match self.servers.find(&self.key, |server| server.method == method) {
             Some(id) => {
                 self.counters.retransmissions_received += 1;
@@ -122,16 +124,18 @@ impl Transactions {
                 }
                 Ok(())
             }
-            None => self.open_server(now, request, from),
+            None => self.open_server(now, request, from, to),
         }
     }
 
-    /// Makes the transaction of a new request, whose key is at hand, and gives the request to the TU.
+    /// Makes the transaction of a new request, whose key is at hand and whose responses go `to`, and gives
+    /// the request to the TU.
     fn open_server(
         &mut self,
         now: Instant,
         request: Arc<OwnedMessage>,
         from: Peer,
+        to: Peer,
     ) -> Result<(), TransactionError> {
         let view = request.view();
         let method = view.method();
@@ -153,7 +157,7 @@ impl Transactions {
         let server = Server {
             state: State::start(now, method, &self.settings),
             method,
-            to: response_peer(view, from),
+            to,
             request: Some(Arc::clone(&request)),
             response: None,
         };
@@ -301,8 +305,7 @@ fn trying_for(request: Message<'_>) -> Bytes {
 /// for that with `rport`, or else to the port of sent-by.
 ///
 /// `maddr` is not followed: it would let anybody aim our responses at anyone.
-fn response_peer(request: Message<'_>, from: Peer) -> Peer {
-    let Ok(via) = request.top_via() else { return from };
+fn response_peer(via: &Via<'_>, from: Peer) -> Peer {
     if from.protocol.is_reliable() || via.rport().is_some() {
         return from;
     }

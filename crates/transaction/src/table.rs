@@ -60,15 +60,16 @@ impl Id {
 }
 
 impl<T> Table<T> {
-    /// An empty table; `seed` keys its hashes.
-    pub(crate) fn new(seed: u64) -> Self {
+    /// An empty table; `seed` keys its hashes. Has room for `entries` from the start, which costs address
+    /// space and no memory: to move a table that grows would hold up everything in it.
+    pub(crate) fn new(seed: u64, entries: usize) -> Self {
         let mut chance = Chance::seeded(seed);
         Self {
-            slots: Vec::new(),
+            slots: Vec::with_capacity(entries),
             first_free: NONE,
             live: 0,
-            index: HashTable::new(),
-            wheel: Wheel::new(),
+            index: HashTable::with_capacity(entries),
+            wheel: Wheel::new(entries),
             hasher: SipHasher13::new_with_keys(chance.bits(), chance.bits()),
         }
     }
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_found_by_key_and_by_what_it_holds() {
-        let mut table = Table::new(1);
+        let mut table = Table::new(1, 0);
         let invite = table.insert(b"branch", "INVITE").unwrap();
         let cancel = table.insert(b"branch", "CANCEL").unwrap();
 
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn an_id_dies_with_its_entry_although_the_slot_lives_on() {
-        let mut table = Table::new(1);
+        let mut table = Table::new(1, 0);
         let first = table.insert(b"a", 1).unwrap();
         table.arm(first, Instant::from_micros(5));
         assert_eq!(table.remove(first), Some(1));
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn thousands_of_entries_come_and_go_and_leave_no_room_behind() {
-        let mut table = Table::new(7);
+        let mut table = Table::new(7, 0);
         for round in 0..5_u32 {
             let ids: Vec<_> =
                 (0..3_000_u32).map(|n| table.insert(&(n + round).to_be_bytes(), n).unwrap()).collect();

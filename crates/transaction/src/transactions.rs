@@ -14,6 +14,9 @@ use crate::{
     table::{Id, Table},
 };
 
+/// Room for CANCELs beyond the bound of a table.
+const SPARE: usize = 1_024;
+
 /// The client and server transactions of one shard. Drain [`Self::poll_output`] after each input.
 ///
 /// Every transaction ends: a non-INVITE one at most 2 * 64 * T1 after its request, an INVITE one without
@@ -48,8 +51,8 @@ impl Transactions {
     pub fn new(settings: Settings) -> Self {
         let settings = settings.bounded();
         Self {
-            clients: Table::new(settings.seed),
-            servers: Table::new(settings.seed),
+            clients: Table::new(settings.seed, settings.client_max.saturating_add(SPARE)),
+            servers: Table::new(settings.seed, settings.server_max.saturating_add(SPARE)),
             settings,
             answered_clients: Answered::default(),
             answered_servers: Answered::default(),

@@ -55,12 +55,13 @@ impl Link {
 }
 
 impl Wheel {
-    pub(crate) fn new() -> Self {
+    /// A wheel without deadlines, with room for those of so many slots.
+    pub(crate) fn new(slots: usize) -> Self {
         Self {
             reached: 0,
             occupied: [0; LEVELS],
             buckets: vec![Bucket::EMPTY; LEVELS * BUCKETS].into_boxed_slice(),
-            links: Vec::new(),
+            links: Vec::with_capacity(slots),
         }
     }
 
@@ -236,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_deadline_fires_at_its_microsecond_and_not_before() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::new(0);
         for deadline in [0, 1, 1_023, 1_024, 65_536, 500_000, 32_000_001, 86_400_000_000] {
             wheel.arm(3, micros(deadline));
 
@@ -253,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_deadline_in_the_past_fires_at_once() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::new(0);
         assert_eq!(wheel.pop_due(micros(10_000_000)), None);
 
         wheel.arm(0, micros(5));
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_last_instant_can_be_armed() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::new(0);
         wheel.arm(0, Instant::NEVER_ENDS);
         assert_eq!(wheel.pop_due(micros(u64::MAX - 1)), None);
         assert_eq!(wheel.pop_due(Instant::NEVER_ENDS), Some(0));
@@ -271,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_deadline_never_fires_and_a_moved_one_fires_once() {
-        let mut wheel = Wheel::new();
+        let mut wheel = Wheel::new(0);
         wheel.arm(0, micros(100));
         wheel.arm(1, micros(100));
         wheel.arm(2, micros(100));
@@ -304,7 +305,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_fires_what_a_sorted_map_fires(steps in prop::collection::vec(step(), 1..200)) {
-            let mut wheel = Wheel::new();
+            let mut wheel = Wheel::new(0);
             let mut armed = BTreeMap::new();
             let mut now = 0;
             for step in steps {
@@ -337,7 +338,7 @@ mod tests {
             deadlines in prop::collection::vec(0..100_000_000_u64, 1..100),
             cancelled in prop::collection::vec(any::<bool>(), 100),
         ) {
-            let mut wheel = Wheel::new();
+            let mut wheel = Wheel::new(0);
             for (slot, &at) in (0..).zip(&deadlines) {
                 wheel.arm(slot, micros(at));
             }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Lingering: our side is shut down and the rest of what the far end sends is read and dropped, because
-//! closing a socket with unread octets resets the connection and may take the last answer with it.
+//! closing a socket with unread octets resets the connection and may take the last answer with it. Who goes
+//! on sending gets no more than [`limits::CONNECTION_LINGER_BYTES_MAX`] of our attention.
 
 use std::{
     io,
@@ -19,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use model::Peer;
+use model::{Peer, limits};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep},
@@ -72,7 +73,7 @@ enum Phase {
     Serving,
     Malformed { since: Instant },
     Flushing { since: Instant },
-    Lingering { since: Instant },
+    Lingering { since: Instant, dropped: usize },
 }
 
 impl<'a, S> Connection<'a, S> {
@@ -152,8 +153,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Ok(()) => {}
                 Err(error) => return Poll::Ready(self.ended(close_reason(&error))),
             }
-            if self.phase == Phase::Serving && !self.receive(buffer.filled()) {
-                return Poll::Ready(CloseReason::WriteQueueFull);
+            match &mut self.phase {
+                Phase::Serving => {
+                    if !self.receive(buffer.filled()) {
+                        return Poll::Ready(CloseReason::WriteQueueFull);
+                    }
+                }
+                Phase::Lingering { dropped, .. } => {
+                    *dropped += buffer.filled().len();
+                    if *dropped > limits::CONNECTION_LINGER_BYTES_MAX {
+                        return Poll::Ready(CloseReason::ClosedHere);
+                    }
+                }
+                Phase::Malformed { .. } | Phase::Flushing { .. } => {}
             }
         }
         cx.waker().wake_by_ref();
@@ -232,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 if ready!(Pin::new(&mut self.stream).poll_shutdown(cx)).is_err() {
                     return Poll::Ready(CloseReason::ClosedHere);
                 }
-                self.phase = Phase::Lingering { since: Instant::now() };
+                self.phase = Phase::Lingering { since: Instant::now(), dropped: 0 };
                 self.poll_read(cx)
             }
             Phase::Serving | Phase::Malformed { .. } | Phase::Lingering { .. } => Poll::Pending,
@@ -252,7 +264,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             }
             Phase::Malformed { since } => (after(since, settings.half_open_max), CloseReason::Malformed),
             Phase::Flushing { since } => (after(since, settings.half_open_max), CloseReason::ClosedHere),
-            Phase::Lingering { since } => (after(since, LINGER), CloseReason::ClosedHere),
+            Phase::Lingering { since, .. } => (after(since, LINGER), CloseReason::ClosedHere),
         }
     }
 

@@ -17,6 +17,7 @@ pub struct Inbox {
     received: Vec<Received>,
     peers: Vec<Peer>,
     pub(crate) events: VecDeque<Event<'static>>,
+    pub(crate) is_full: bool,
 }
 
 impl Inbox {
@@ -27,6 +28,7 @@ impl Inbox {
             received: Vec::with_capacity(BATCH),
             peers: Vec::with_capacity(BATCH),
             events: VecDeque::new(),
+            is_full: false,
         }
     }
 
@@ -46,7 +48,14 @@ impl Inbox {
         self.received.is_empty() && self.events.is_empty()
     }
 
+    /// Whether the batch of datagrams was as large as batches are, keep-alives counted: the sockets may hold
+    /// more.
+    pub const fn is_full(&self) -> bool {
+        self.is_full
+    }
+
     pub(crate) fn clear(&mut self) {
+        self.is_full = false;
         self.received.clear();
         self.peers.clear();
         self.events.clear();

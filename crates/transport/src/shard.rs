@@ -26,6 +26,7 @@ use crate::{
     flows::{Flows, Origin},
     hub::Hub,
     link::Link,
+    mmsg::BATCH,
     sockets,
     udp::UdpEndpoint,
 };
@@ -195,6 +196,7 @@ impl Shard {
         for endpoint in &self.udp {
             used = endpoint.poll_receive(cx, inbox, used, &mut self.counters);
         }
+        inbox.is_full = used >= BATCH;
         // The socket that filled the batch comes last in the next one.
         if self.udp.len() > 1 {
             self.udp.rotate_left(1);

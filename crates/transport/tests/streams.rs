@@ -159,6 +159,26 @@ fn a_malformed_stream_that_nobody_closes_is_closed() {
 }
 
 #[test]
+fn who_goes_on_sending_after_our_close_is_cut_off_and_not_read_for_long() {
+    run(async {
+        let mut server = Server::start(tcp());
+        let mut phone = phone(&server).await;
+        phone.write_all(b"garbage\n\n").await.unwrap();
+        let Seen::Malformed { peer, .. } = server.one().await else { panic!() };
+        server.shard.send(&peer, b"SIP/2.0 400 x\r\n\r\n").unwrap();
+        server.shard.close(peer.flow, true);
+        server.during(expect(&mut phone, b"SIP/2.0 400 x\r\n\r\n")).await;
+
+        // Far more than the limit and what the buffers of both sides hold.
+        let flood = vec![b'x'; 64 * limits::CONNECTION_LINGER_BYTES_MAX];
+        let sent = tokio::spawn(async move { phone.write_all(&flood).await });
+
+        assert_eq!(server.closed(peer.flow).await, (CloseReason::ClosedHere, 0));
+        assert!(sent.await.unwrap().is_err(), "all of it was read");
+    });
+}
+
+#[test]
 fn a_message_that_trickles_is_closed_however_often_an_octet_comes() {
     run(async {
         let settings = Settings { half_open_max: Duration::from_millis(80), ..Settings::default() };

@@ -113,14 +113,7 @@ fn compare(one: &Uri<'_>, other: &Uri<'_>) {
     if is_equivalent && one.host_address().is_none() {
         let addresses = (one.address_of_record(), other.address_of_record());
         if let (Ok(one), Ok(other)) = addresses {
-            // TODO(model has one canonical form of a number sign): `#` and `%23` are two users, but
-            // equivalent.
-            let has_number_sign =
-                |aor: &AddressOfRecord| aor.user().contains('#') || aor.user().contains("%23");
-            assert!(
-                one == other || has_number_sign(&one) || has_number_sign(&other),
-                "equivalent URIs name one user: {one} {other}"
-            );
+            assert_eq!(one, other, "equivalent URIs name one user");
         }
     }
 }

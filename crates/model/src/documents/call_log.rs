@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{WallTime, limits};
 
-/// Names one call at one user, the same wherever and however often it is recorded: a hash of Call-ID, From tag
-/// and direction.
+/// Names one call at one user, the same wherever and however often it is recorded: a hash of Call-ID, From
+/// tag and direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct CallId(pub u64);
 

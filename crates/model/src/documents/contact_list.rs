@@ -85,7 +85,8 @@ pub struct ListedContact {
     pub groups: Vec<GroupName>,
 }
 
-/// An operation on a contact list. Each says what shall be true after it, so it can be applied to any version.
+/// An operation on a contact list. Each says what shall be true after it, so it can be applied to any
+/// version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ContactListEdit {

@@ -26,8 +26,8 @@ pub enum DestinationError {
     },
 }
 
-/// A URI with scheme `sip`, `sips` or `tel` to which calls are sent: printable ASCII without spaces, quotes and
-/// angle brackets, without headers. Whether anybody answers there is another matter.
+/// A URI with scheme `sip`, `sips` or `tel` to which calls are sent: printable ASCII without spaces, quotes
+/// and angle brackets, without headers. Whether anybody answers there is another matter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Destination(Arc<str>);

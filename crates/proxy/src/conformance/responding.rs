@@ -195,7 +195,17 @@ fn step_6_a_503_becomes_a_500_unless_we_are_full_ourselves() {
     let mut unreachable = Bench::inviting(&[1000, 1000]);
     unreachable.fail(0, BranchFailure::Unreachable);
     unreachable.fail(1, BranchFailure::Transport);
-    assert_eq!(unreachable.statuses(), [500]);
+    assert_eq!((unreachable.unreachable, unreachable.finished), (1, 1));
+
+    let mut mixed = Bench::inviting(&[1000, 1000]);
+    mixed.fail(0, BranchFailure::Transport);
+    mixed.answer(1, 503);
+    assert_eq!((mixed.statuses(), mixed.unreachable), (vec![500], 0));
+
+    let mut cancelled = Bench::inviting(&[1000]);
+    cancelled.cancel();
+    cancelled.fail(0, BranchFailure::Transport);
+    assert_eq!((cancelled.statuses(), cancelled.unreachable), (vec![487], 0));
 
     let mut full = Bench::inviting(&[1000, 1000]);
     full.fail(0, BranchFailure::Transport);
