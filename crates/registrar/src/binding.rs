@@ -4,11 +4,10 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use model::WallTime;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-use sip::NameAddr;
 use smallvec::SmallVec;
 
 use crate::{
-    Contact, ContactChange, FlowView, Octets, Path, Registration,
+    Contact, FlowView, Octets, Registration,
     contact::{ContactKey, is_same_instance, slice, some_if_any},
     path,
 };
@@ -121,7 +120,8 @@ impl Binding {
         FlowView::decode(self.0.bytes.get(usize::from(self.0.path_end)..)?)
     }
 
-    /// When that REGISTER was taken up; the newer of two copies of a binding is the right one.
+    /// When that REGISTER was taken up, or a moment after what it replaced where that was later by the clock
+    /// of another server: the newer of two versions of a binding is the right one.
     pub fn updated_at(&self) -> WallTime {
         self.0.updated_at
     }
@@ -141,35 +141,6 @@ impl Binding {
         self.0.expires_at_s.saturating_sub(seconds_rounded_up(now)).max(1)
     }
 
-    /// The registration that makes this binding at another registrar, with `path` before its own route back
-    /// to the phone.
-    ///
-    /// Call-ID and CSeq are those of the phone, so that a newer REGISTER there wins (RFC 3261 section 10.3
-    /// step 7). `None` when it has expired, or when its parts do not fit together any more.
-    pub fn to_registration(
-        &self,
-        now: WallTime,
-        path: Option<&[u8]>,
-        devices_max: u16,
-    ) -> Option<Registration> {
-        if self.is_expired(now) {
-            return None;
-        }
-        let mut text = b"<".to_vec();
-        text.extend_from_slice(self.uri());
-        text.push(b'>');
-        text.extend_from_slice(self.parameters());
-        let contact = Contact::new(NameAddr::parse(&text)?, self.reg_id().is_some()).ok()?;
-        Some(Registration {
-            call_id: self.call_id().into(),
-            cseq: self.cseq(),
-            contacts: vec![ContactChange { expires_s: self.expires_in_s(now), contact }],
-            path: Path::new(path.into_iter().chain(self.path()))?,
-            flow: None,
-            devices_max,
-        })
-    }
-
     /// Whether both are of one device: the same instance, or the same binding where there is none.
     pub fn is_same_device(&self, other: &Self) -> bool {
         match (self.instance(), other.instance()) {
@@ -177,6 +148,34 @@ impl Binding {
             (None, None) => self.uri() == other.uri(),
             (None, Some(_)) | (Some(_), None) => false,
         }
+    }
+
+    /// Whether both are versions of one binding, spelled alike: what copies of a user are merged by.
+    pub(crate) fn is_same_flow(&self, other: &Self) -> bool {
+        self.0.reg_id == other.0.reg_id && self.is_same_device(other)
+    }
+
+    /// Orders the versions of one binding, newest last, the same everywhere.
+    pub(crate) fn version(&self) -> impl Ord {
+        (self.0.updated_at, self.0.cseq, self.0.expires_at_s, &self.0.bytes, self.0.call_id_end)
+    }
+
+    /// Whether both are the same version in the same place of memory.
+    pub(crate) fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Makes it newer than a version that it follows, where the clock that took that one up is ahead of ours.
+    pub(crate) fn raise_above(&mut self, version: WallTime) {
+        if self.0.updated_at <= version {
+            let above = WallTime::from_micros(version.as_micros().saturating_add(1));
+            self.0 = Arc::new(Record { updated_at: above, ..Record::clone(&self.0) });
+        }
+    }
+
+    /// About how many octets it has on the wire.
+    pub(crate) fn octets(&self) -> usize {
+        self.0.bytes.len().saturating_add(48)
     }
 
     pub(crate) fn expires_at_s(&self) -> u32 {

@@ -3,7 +3,7 @@
 use model::{AddressOfRecord, Epoch, PoolName, RoutingGroup, ServerName, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::{Bindings, ContactChange, FlowRecord, Octets, OperationId, Path, RegisterError};
+use crate::{Bindings, ContactChange, FlowRecord, Octets, OperationId, Path, RegisterError, UserCopy};
 
 /// One entry of a routing group's log. Everything that decides the result is in it, the time included, so
 /// that every replica comes to the same state.
@@ -36,9 +36,21 @@ impl Command {
         let group = RoutingGroup::of(&aor);
         Self { home, group, epoch, operation, now, change: Change::User { aor, change } }
     }
+
+    /// A command that merges what another pool knows of a user.
+    pub fn of_copy(
+        home: PoolName,
+        epoch: Epoch,
+        now: WallTime,
+        aor: AddressOfRecord,
+        copy: UserCopy,
+    ) -> Self {
+        let group = RoutingGroup::of(&aor);
+        Self { home, group, epoch, operation: OperationId::new(0), now, change: Change::Merge { aor, copy } }
+    }
 }
 
-/// What a command does.
+/// What a command does. Logs hold the order of the variants: new ones come last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// Changes the bindings of one user.
@@ -54,6 +66,32 @@ pub enum Change {
         /// Bounds the work.
         users_max: u32,
     },
+    /// Takes over what another pool knows of a user: of each binding the newest version stays. Idempotent by
+    /// itself, so that its operation is neither looked up nor remembered.
+    Merge {
+        /// Whose.
+        aor: AddressOfRecord,
+        /// What the other pool knows.
+        copy: UserCopy,
+    },
+}
+
+impl Change {
+    /// The user whose bindings it changes; `None` for what concerns a whole group.
+    pub const fn user(&self) -> Option<&AddressOfRecord> {
+        match self {
+            Self::User { aor, .. } | Self::Merge { aor, .. } => Some(aor),
+            Self::Expire { .. } => None,
+        }
+    }
+
+    /// Whether a repetition has to be recognised by its operation; a merge is harmless any number of times.
+    pub(crate) const fn takes_effect_once(&self) -> bool {
+        match self {
+            Self::User { .. } | Self::Expire { .. } => true,
+            Self::Merge { .. } => false,
+        }
+    }
 }
 
 /// What happens to the bindings of one user.

@@ -159,9 +159,13 @@ pub(crate) fn is_equivalent(left: &[u8], right: &[u8]) -> bool {
 
 /// UUID URNs in any case (RFC 4122 section 3), anything else octet by octet.
 pub(crate) fn is_same_instance(left: &[u8], right: &[u8]) -> bool {
-    const UUID: &[u8] = b"<urn:uuid:";
-    let is_uuid = |text: &[u8]| text.get(..UUID.len()).is_some_and(|start| start.eq_ignore_ascii_case(UUID));
     left == right || (is_uuid(left) && left.eq_ignore_ascii_case(right))
+}
+
+/// Whether an instance is compared in any case.
+pub(crate) fn is_uuid(instance: &[u8]) -> bool {
+    const UUID: &[u8] = b"<urn:uuid:";
+    instance.get(..UUID.len()).is_some_and(|start| start.eq_ignore_ascii_case(UUID))
 }
 
 /// 1 to 2^31 - 1 (RFC 5626 section 11.1).

@@ -5,6 +5,9 @@
 //! bindings are never seen: each change of a user drops that user's first, and [`crate::Change::Expire`]
 //! returns the memory of users who never come back, found in an index by time with one entry per user.
 //!
+//! What is removed is remembered as long as a copy of it may be alive at the other pool ([`crate::Removal`]),
+//! and what the other pool knows comes in as [`Change::Merge`].
+//!
 //! The reference REGISTER (`reference/rust-crates.md` section 6, with the flow it came over) costs 415 octets
 //! of memory, everything counted but the allocator's own; the test in `group_state/tests.rs` holds it under
 //! 700.
@@ -18,17 +21,21 @@ use std::{
 use hashbrown::HashMap;
 use model::{AddressOfRecord, Epoch, WallTime};
 
-use crate::{Binding, Bindings, Change, Command, Outcome, RegisterError, UserChange};
+use crate::{Binding, Bindings, Change, Command, Outcome, RegisterError, UserChange, UserCopy, user_copy};
 
 mod change;
 #[cfg(test)]
+mod merge_tests;
+#[cfg(test)]
 mod model_tests;
 mod operations;
+mod removals;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use operations::{Operations, Remembered};
+use removals::Removals;
 pub use snapshot::SnapshotError;
 
 /// Bindings of the users of one routing group of one home pool.
@@ -41,6 +48,7 @@ pub struct GroupState {
     /// One entry per user: no binding of the user ends before this second.
     expiry: BTreeSet<(u32, AddressOfRecord)>,
     operations: Operations,
+    removals: Removals,
     bindings: usize,
 }
 
@@ -67,7 +75,9 @@ impl GroupState {
             Ok(epoch) => self.epoch = epoch,
             Err(stale) => return Outcome::Refused(RegisterError::StaleEpoch(stale)),
         }
-        if let Some(remembered) = self.operations.find(command.operation) {
+        if command.change.takes_effect_once()
+            && let Some(remembered) = self.operations.find(command.operation)
+        {
             return self.recall(command, remembered);
         }
         let outcome = match &command.change {
@@ -78,8 +88,14 @@ impl GroupState {
             Change::Expire { users_max } => {
                 Outcome::Expired { bindings: self.remove_expired(command.now, *users_max) }
             }
+            Change::Merge { aor, copy } => {
+                self.merge_user(aor, copy, command.now);
+                Outcome::Registered { bindings: self.lookup(aor, command.now) }
+            }
         };
-        if let Some(remembered) = Remembered::of(&outcome) {
+        if command.change.takes_effect_once()
+            && let Some(remembered) = Remembered::of(&outcome)
+        {
             self.operations.remember(command.operation, remembered);
         }
         outcome
@@ -119,6 +135,39 @@ impl GroupState {
         self.sorted_users().into_iter().map(|(aor, user)| (aor, user.bindings.as_slice()))
     }
 
+    /// What this group knows of a user at `now`, for the other pool.
+    pub fn copy_of(&self, aor: &AddressOfRecord, now: WallTime) -> UserCopy {
+        let held = self.users.get(aor).map(|user| user.bindings.as_slice()).unwrap_or_default();
+        let removals = self.removals.of(aor);
+        UserCopy {
+            bindings: held.iter().filter(|binding| !binding.is_expired(now)).cloned().collect(),
+            removals: removals.iter().filter(|removal| !removal.is_over(now)).cloned().collect(),
+        }
+    }
+
+    /// Whether [`Change::Merge`] of this copy would change anything but let go of what is over.
+    pub fn is_news(&self, aor: &AddressOfRecord, copy: &UserCopy, now: WallTime) -> bool {
+        let mut known = self.copy_of(aor, now);
+        let (bindings, removals) = user_copy::merge(&known.bindings, &known.removals, copy, now);
+        known.bindings.sort_by(|a, b| b.version().cmp(&a.version()));
+        let known_removals = user_copy::merge_removals(&known.removals, &[], now);
+        known.bindings.as_slice() != bindings.as_slice() || known_removals != removals
+    }
+
+    /// The users of whom [`Self::copy_of`] knows something, in the order of their addresses, at most `max`
+    /// after `after`.
+    pub fn users_after(&self, after: Option<&AddressOfRecord>, max: usize) -> Vec<AddressOfRecord> {
+        let users =
+            self.users.keys().chain(self.removals.users().filter(|aor| !self.users.contains_key(*aor)));
+        let mut later: Vec<_> = users.filter(|aor| after.is_none_or(|after| *aor > after)).collect();
+        if later.len() > max {
+            later.select_nth_unstable(max);
+            later.truncate(max);
+        }
+        later.sort_unstable();
+        later.into_iter().cloned().collect()
+    }
+
     /// Removes expired bindings of at most `users_max` users, those first whose end was nearest; returns how
     /// many bindings. Inside the log use [`Change::Expire`].
     fn remove_expired(&mut self, now: WallTime, users_max: u32) -> u32 {
@@ -135,6 +184,7 @@ impl GroupState {
             self.replace(&aor, alive);
             self.index_again(&aor);
         }
+        self.removals.expire(now, users_max);
         removed
     }
 
@@ -145,9 +195,21 @@ impl GroupState {
         now: WallTime,
     ) -> Result<(), RegisterError> {
         let current = self.users.get(aor).map(|user| alive_of(&user.bindings, now)).unwrap_or_default();
-        let changed = change::apply(&current, change, now)?;
+        let mut changed = change::apply(&current, change, now)?;
+        let gone = user_copy::settle(&current, &mut changed, self.removals.of(aor), now);
         self.replace(aor, changed);
+        if !gone.is_empty() {
+            let removals = user_copy::merge_removals(self.removals.of(aor), &gone, now);
+            self.removals.replace(aor, removals);
+        }
         Ok(())
+    }
+
+    fn merge_user(&mut self, aor: &AddressOfRecord, copy: &UserCopy, now: WallTime) {
+        let held = self.users.get(aor).map(|user| user.bindings.as_slice()).unwrap_or_default();
+        let (bindings, removals) = user_copy::merge(held, self.removals.of(aor), copy, now);
+        self.replace(aor, bindings);
+        self.removals.replace(aor, removals);
     }
 
     /// Puts a user's bindings in place and keeps count and index right. The index is touched only when the
@@ -193,7 +255,7 @@ impl GroupState {
     fn recall(&self, command: &Command, remembered: Remembered) -> Outcome {
         match (&command.change, remembered.refusal()) {
             (_, Some(error)) => Outcome::Refused(error),
-            (Change::User { aor, .. }, None) => {
+            (Change::User { aor, .. } | Change::Merge { aor, .. }, None) => {
                 Outcome::Registered { bindings: self.lookup(aor, command.now) }
             }
             (Change::Expire { .. }, None) => Outcome::Expired { bindings: remembered.expired() },

@@ -12,6 +12,9 @@ pub struct OkHeaders {
     values: Vec<u8>,
     /// Each field ends where the next begins.
     fields: Vec<(HeaderId, usize)>,
+    /// The last Date and its text: the same for all responses of one second.
+    date: Option<Date>,
+    date_text: Vec<u8>,
 }
 
 impl OkHeaders {
@@ -47,7 +50,16 @@ impl OkHeaders {
         if request.is_outbound() {
             self.push(HeaderId::Require, b"outbound");
         }
-        Date::new(now).write_to(&mut self.values);
+        self.push_date(Date::new(now));
+    }
+
+    fn push_date(&mut self, date: Date) {
+        if self.date != Some(date) {
+            self.date_text.clear();
+            date.write_to(&mut self.date_text);
+            self.date = Some(date);
+        }
+        self.values.extend_from_slice(&self.date_text);
         self.end_field(HeaderId::Date);
     }
 

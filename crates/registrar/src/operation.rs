@@ -1,12 +1,43 @@
 //! Names of operations, so that each takes effect once.
 
+use std::{fmt, hash::Hasher};
+
+use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::Sha256;
 use sip::{HeaderId, Message};
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+/// Keeps this use of the shared secret apart from others, and rises with what is hashed.
+const DOMAIN: &[u8] = b"tandem operation 1";
 
 /// Names one operation among all of a routing group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct OperationId(u128);
+
+/// The key under which REGISTERs become operation ids, the same on every server of a deployment.
+#[derive(Clone)]
+pub struct OperationKey(SipHasher13);
+
+impl OperationKey {
+    /// Derives the key from a secret that all servers have; it tells nothing about the secret.
+    pub fn derived_from(secret: &[u8; 32]) -> Self {
+        let mac = Hmac::<Sha256>::new_from_slice(secret);
+        let mut mac = mac.expect("invariant: HMAC takes keys of any length");
+        mac.update(DOMAIN);
+        let mut key = [0; 16];
+        for (to, from) in key.iter_mut().zip(mac.finalize().into_bytes()) {
+            *to = from;
+        }
+        Self(SipHasher13::new_with_key(&key))
+    }
+}
+
+impl fmt::Debug for OperationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OperationKey(***)")
+    }
+}
 
 impl OperationId {
     /// The operation with this number, drawn at random by who starts it.
@@ -20,11 +51,15 @@ impl OperationId {
     /// A copy of a request names the same operation: one that is sent again after the server that knew its
     /// transaction died, or that reaches the group over two servers, is answered with success instead of
     /// failing the CSeq test. A new request has another CSeq and other credentials.
-    pub fn of_register(request: Message<'_>) -> Self {
-        let mut hash = Sha256::new();
+    ///
+    /// The hash is SipHash of 128 bits under a secret key, each part with its length before it: who does not
+    /// have the key can neither compute the id of a request nor make two requests that share one, and by
+    /// chance two of the 4,096 that a group remembers share one in less than one of 2^100 groups.
+    pub fn of_register(request: Message<'_>, key: &OperationKey) -> Self {
+        let mut hash = key.0;
         let mut feed = |part: &[u8]| {
-            hash.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
-            hash.update(part);
+            hash.write_u32(u32::try_from(part.len()).unwrap_or(u32::MAX));
+            hash.write(part);
         };
         for id in [HeaderId::To, HeaderId::From, HeaderId::CallId, HeaderId::CSeq, HeaderId::Expires] {
             feed(request.header(id).unwrap_or_default());
@@ -35,11 +70,7 @@ impl OperationId {
             }
             feed(b"");
         }
-        let mut number = [0; 16];
-        for (to, from) in number.iter_mut().zip(hash.finalize()) {
-            *to = from;
-        }
-        Self(u128::from_be_bytes(number))
+        Self(hash.finish128().as_u128())
     }
 
     /// The number, for wire and logs.
@@ -54,7 +85,17 @@ mod tests {
     use crate::test_support::{REFERENCE, message};
 
     fn of(text: &str) -> OperationId {
-        OperationId::of_register(message(text).view())
+        OperationId::of_register(message(text).view(), &OperationKey::derived_from(&[7; 32]))
+    }
+
+    #[test]
+    fn every_server_with_the_secret_names_an_operation_alike_and_nobody_else() {
+        let request = message(REFERENCE);
+        let of =
+            |secret: u8| OperationId::of_register(request.view(), &OperationKey::derived_from(&[secret; 32]));
+
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
     }
 
     #[test]

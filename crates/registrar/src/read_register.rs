@@ -75,6 +75,19 @@ pub fn read_register(
     if !is_our_domain(aor.domain()) {
         return Err(RegisterError::UnknownDomain);
     }
+    read_register_of(request, aor, settings, flow)
+}
+
+/// As [`read_register`], for a request whose To is known to be `aor`, of a domain of ours, and whose
+/// extensions were checked.
+///
+/// Errors: as [`read_register`], but for those of To and Require.
+pub fn read_register_of(
+    request: Message<'_>,
+    aor: AddressOfRecord,
+    settings: &RegisterSettings,
+    flow: Option<FlowRecord>,
+) -> Result<RegisterRequest, RegisterError> {
     if !request.has(HeaderId::Contact) {
         return Ok(RegisterRequest { aor, change: None, path: None, is_outbound: false });
     }

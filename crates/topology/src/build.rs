@@ -117,6 +117,12 @@ fn settings(raw: &raw::Settings, role: Role) -> PoolSettings {
         settings.automatic_takeover = raw.automatic_takeover.unwrap_or(settings.automatic_takeover);
         settings.second_registration = raw.second_registration.unwrap_or_default();
     }
+    if let Some(numbers) = raw.emergency_numbers.as_ref().filter(|_| role.homes_users()) {
+        settings.emergency_numbers = numbers.value.iter().map(|number| number.value.clone()).collect();
+    }
+    if role.homes_users() {
+        settings.call_records = raw.call_records.unwrap_or_default();
+    }
     if role == Role::Branch {
         settings.branch_recovery = raw.branch_recovery.unwrap_or_default();
     }

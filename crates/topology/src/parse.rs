@@ -3,8 +3,8 @@
 use toml::de::DeTable;
 
 use crate::{
-    BackEnd, BranchRecovery, DigestAlgorithm, Edition, Finding, NumberSetting, Position, Role, Rule,
-    SecondRegistration,
+    BackEnd, BranchRecovery, CallRecords, DigestAlgorithm, Edition, Finding, NumberSetting, Position, Role,
+    Rule, SecondRegistration,
     entry::{Entry, Lines},
     raw::{Document, Pair, Pool, Server, Settings, Site, SiteWord},
 };
@@ -168,6 +168,8 @@ fn settings(mut entry: Entry<'_, '_>) -> Settings {
             SecondRegistration::as_str,
         ),
         branch_recovery: entry.word("branch_recovery", &BranchRecovery::ALL, BranchRecovery::as_str),
+        emergency_numbers: entry.text_list("emergency_numbers"),
+        call_records: entry.word("call_records", &CallRecords::ALL, CallRecords::as_str),
         keys: entry.finish(),
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    BackEnd, BranchRecovery, DigestAlgorithm, Edition, NumberSetting, Position, Role, SecondRegistration,
+    BackEnd, BranchRecovery, CallRecords, DigestAlgorithm, Edition, NumberSetting, Position, Role,
+    SecondRegistration,
 };
 
 /// A value and where it stands.
@@ -97,6 +98,8 @@ pub(crate) struct Settings {
     pub automatic_takeover: Option<bool>,
     pub second_registration: Option<SecondRegistration>,
     pub branch_recovery: Option<BranchRecovery>,
+    pub emergency_numbers: Option<Located<Vec<Text>>>,
+    pub call_records: Option<CallRecords>,
     pub keys: Keys,
 }
 

@@ -160,6 +160,8 @@ rules! {
     LeaseTakeover = "lease-takeover", Error;
     /// The hold time is not shorter than the takeover time.
     HoldTakeover = "hold-takeover", Warning;
+    /// An emergency number is 2 to 15 digits, stars and hashes, and no number stands twice.
+    EmergencyNumbers = "emergency-numbers", Error;
     /// MD5, SHA-256 or both are offered, and no algorithm twice.
     DigestAlgorithms = "digest-algorithms", Error;
     /// SHA-512-256 is not offered.

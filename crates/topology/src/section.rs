@@ -80,6 +80,13 @@ fn settings(settings: &PoolSettings, role: Role) -> Vec<KeyValue> {
         keys.push(("automatic_takeover", settings.automatic_takeover.to_string()));
         keys.push(("second_registration", quoted(settings.second_registration.as_str())));
     }
+    if role.homes_users() {
+        keys.push((
+            "emergency_numbers",
+            list(settings.emergency_numbers.iter().map(|number| quoted(number))),
+        ));
+        keys.push(("call_records", quoted(settings.call_records.as_str())));
+    }
     if role == Role::Branch {
         keys.push(("branch_recovery", quoted(settings.branch_recovery.as_str())));
     }

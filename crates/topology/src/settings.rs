@@ -42,7 +42,24 @@ pub struct PoolSettings {
     pub second_registration: SecondRegistration,
     /// Whether a branch's users follow the failover of their associated pool; branch pools only.
     pub branch_recovery: BranchRecovery,
+    /// By how much at most, in percent, a registration of ten minutes or more is granted shorter than asked,
+    /// each user's by another part, so that those made together do not end together. 0 = not at all.
+    pub expires_spread_percent: u32,
+    /// Latency of commits and of the SIP threads above which new registrations are put off.
+    pub latency_target_ms: u32,
+    /// How many phones each server of this pool sends to their new owner in a second.
+    pub steer_phones_per_s: u32,
+    /// How long user data may be unwritable before users are told that they are in resiliency mode.
+    pub user_services_lost_after_s: u32,
+    /// What users dial in an emergency: such requests are never put off. At most
+    /// `limits::EMERGENCY_NUMBERS_MAX`.
+    pub emergency_numbers: Vec<String>,
+    /// Which calls are written into users' call logs.
+    pub call_records: CallRecords,
 }
+
+/// Emergency numbers unless configured.
+pub const EMERGENCY_NUMBERS_DEFAULT: [&str; 5] = ["112", "911", "110", "999", "000"];
 
 impl Default for PoolSettings {
     fn default() -> Self {
@@ -60,6 +77,12 @@ impl Default for PoolSettings {
             hold_s: 120,
             second_registration: SecondRegistration::default(),
             branch_recovery: BranchRecovery::default(),
+            expires_spread_percent: 10,
+            latency_target_ms: 250,
+            steer_phones_per_s: 200,
+            user_services_lost_after_s: 1_800,
+            emergency_numbers: EMERGENCY_NUMBERS_DEFAULT.map(str::to_owned).to_vec(),
+            call_records: CallRecords::default(),
         }
     }
 }
@@ -78,6 +101,16 @@ impl PoolSettings {
     /// `hold_s` as a duration.
     pub const fn hold(&self) -> Duration {
         Duration::from_secs(self.hold_s as u64)
+    }
+
+    /// `user_services_lost_after_s` as a duration.
+    pub const fn user_services_lost_after(&self) -> Duration {
+        Duration::from_secs(self.user_services_lost_after_s as u64)
+    }
+
+    /// `latency_target_ms` as a duration.
+    pub const fn latency_target(&self) -> Duration {
+        Duration::from_millis(self.latency_target_ms as u64)
     }
 
     /// `nonce_lifetime_s` as a duration.
@@ -115,7 +148,7 @@ macro_rules! number {
 
 impl NumberSetting {
     /// Every such setting, in the order of the documentation.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         number!(expires_min_s, 10, 86_400, Role::homes_users),
         number!(expires_default_s, 10, 86_400, Role::homes_users),
         number!(expires_max_s, 10, 604_800, Role::homes_users),
@@ -134,6 +167,10 @@ impl NumberSetting {
         number!(lease_ttl_s, 1, 60, Role::has_partner),
         number!(takeover_after_s, 2, 86_400, Role::has_partner),
         number!(hold_s, 0, 86_400, Role::has_partner),
+        number!(expires_spread_percent, 0, 50, Role::homes_users),
+        number!(latency_target_ms, 1, 60_000, Role::homes_users),
+        number!(steer_phones_per_s, 1, 100_000, Role::has_partner),
+        number!(user_services_lost_after_s, 0, 86_400, Role::has_partner),
     ];
 
     /// Whether the setting has an effect in pools of `role`: lease, takeover and hold only where there is a
@@ -243,6 +280,39 @@ impl BranchRecovery {
 }
 
 impl fmt::Display for BranchRecovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Which calls a pool's servers write into users' call logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallRecords {
+    /// Calls made and received, with when they were answered and ended.
+    #[default]
+    All,
+    /// Calls received and not answered.
+    Missed,
+    /// None.
+    Off,
+}
+
+impl CallRecords {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::All, Self::Missed, Self::Off];
+
+    /// The word in the document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Missed => "missed",
+            Self::Off => "off",
+        }
+    }
+}
+
+impl fmt::Display for CallRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

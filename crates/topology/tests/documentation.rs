@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use topology::{BackEnd, DigestAlgorithm, Edition, NumberSetting, Role, Rule, Topology, lint};
+use topology::{BackEnd, CallRecords, DigestAlgorithm, Edition, NumberSetting, Role, Rule, Topology, lint};
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations/topology.md");
@@ -62,7 +62,8 @@ fn every_word_is_on_the_page() {
     let editions = Edition::ALL.map(|edition| format!("`\"{edition}\"`"));
     let back_ends = BackEnd::ALL.map(|back_end| format!("`\"{back_end}\"`"));
     let algorithms = DigestAlgorithm::ALL.map(|algorithm| format!("`\"{algorithm}\"`"));
-    for word in roles.iter().chain(&editions).chain(&back_ends).chain(&algorithms) {
+    let records = CallRecords::ALL.map(|records| format!("`\"{records}\"`"));
+    for word in roles.iter().chain(&editions).chain(&back_ends).chain(&algorithms).chain(&records) {
         assert!(page.contains(word), "{word}");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use model::{Fqdn, PoolName, ServerName, SiteName};
-use topology::{BranchRecovery, DigestAlgorithm, Pool, Role, SecondRegistration, Topology};
+use topology::{BranchRecovery, CallRecords, DigestAlgorithm, Pool, Role, SecondRegistration, Topology};
 
 fn example() -> Topology {
     let (topology, warnings) =
@@ -81,6 +81,7 @@ fn settings_that_are_not_written_have_their_defaults() {
     assert_eq!(settings.hold(), Duration::from_secs(120));
     assert_eq!(settings.second_registration, SecondRegistration::Forward);
     assert_eq!(settings.branch_recovery, BranchRecovery::Follow);
+    assert_eq!(settings.call_records, CallRecords::All);
     assert!(settings.automatic_takeover);
 }
 

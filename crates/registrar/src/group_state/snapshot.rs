@@ -4,10 +4,12 @@ use model::{AddressOfRecord, Epoch};
 use serde::{Deserialize, Serialize};
 
 use super::{GroupState, Remembered, User};
-use crate::{Binding, OperationId};
+use crate::{Binding, OperationId, Removal};
 
 /// Rises with each change of the format.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// The format without removals; still read.
+const VERSION_WITHOUT_REMOVALS: u8 = 1;
 
 /// Why a snapshot cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,7 @@ struct Written<'a> {
     epoch: Epoch,
     users: Vec<(&'a AddressOfRecord, u32, &'a [Binding])>,
     operations: Vec<(OperationId, Remembered)>,
+    removals: Vec<(&'a AddressOfRecord, &'a [Removal])>,
 }
 
 #[derive(Deserialize)]
@@ -51,6 +54,7 @@ impl GroupState {
                 .map(|(aor, user)| (aor, user.indexed_at_s, user.bindings.as_slice()))
                 .collect(),
             operations: self.operations.iter().collect(),
+            removals: self.removals.sorted(),
         };
         postcard::to_extend(&written, vec![VERSION])
             .expect("invariant: memory takes everything, and no type above is of unknown length")
@@ -61,10 +65,15 @@ impl GroupState {
     /// Errors: [`SnapshotError`]; no octets make it panic or allocate beyond their own number.
     pub fn decode_snapshot(octets: &[u8]) -> Result<Self, SnapshotError> {
         let (&version, body) = octets.split_first().ok_or(SnapshotError::Version { found: 0 })?;
-        if version != VERSION {
+        if version != VERSION && version != VERSION_WITHOUT_REMOVALS {
             return Err(SnapshotError::Version { found: version });
         }
-        let read: Read = postcard::from_bytes(body).map_err(SnapshotError::Damaged)?;
+        let (read, rest) = postcard::take_from_bytes::<Read>(body).map_err(SnapshotError::Damaged)?;
+        let removals: Vec<(AddressOfRecord, Vec<Removal>)> = if version == VERSION {
+            postcard::from_bytes(rest).map_err(SnapshotError::Damaged)?
+        } else {
+            Vec::new()
+        };
         let mut state = Self { epoch: read.epoch, ..Self::default() };
         state.users.reserve(read.users.len());
         for (aor, indexed_at_s, bindings) in read.users {
@@ -80,6 +89,12 @@ impl GroupState {
                 return Err(SnapshotError::Repeated);
             }
             state.operations.remember(operation, remembered);
+        }
+        for (aor, removals) in removals {
+            if removals.is_empty() || !state.removals.of(&aor).is_empty() {
+                return Err(SnapshotError::Repeated);
+            }
+            state.removals.replace(&aor, removals);
         }
         Ok(state)
     }

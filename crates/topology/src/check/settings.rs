@@ -1,8 +1,11 @@
 //! Pool settings: ranges, and what must fit together.
 
+use model::limits;
+
 use super::Check;
 use crate::{
     DigestAlgorithm, NumberSetting, Position, Role, Rule,
+    entry::shorten,
     raw::{Located, Pool},
 };
 
@@ -12,6 +15,7 @@ pub(super) fn check(check: &mut Check<'_>) {
         check_expires(check, pool);
         check_takeover(check, pool);
         check_digest(check, pool);
+        check_emergency(check, pool);
         if let Some(role) = pool.role {
             check_effects(check, pool, role);
         }
@@ -111,6 +115,27 @@ fn check_digest(check: &mut Check<'_>, pool: &Pool) {
     }
 }
 
+fn check_emergency(check: &mut Check<'_>, pool: &Pool) {
+    let Some(list) = &pool.settings.emergency_numbers else { return };
+    if list.value.len() > limits::EMERGENCY_NUMBERS_MAX {
+        let message =
+            format!("{} emergency numbers, at most {}", list.value.len(), limits::EMERGENCY_NUMBERS_MAX);
+        return check.report(Rule::EmergencyNumbers, list.at, &pool.subject, message, "remove some of them");
+    }
+    for (before, number) in list.value.iter().enumerate() {
+        let is_dialled = |octet: u8| octet.is_ascii_digit() || matches!(octet, b'*' | b'#');
+        if !((2..=15).contains(&number.value.len()) && number.value.bytes().all(is_dialled)) {
+            let message =
+                format!("emergency_numbers: \"{}\" is nothing that is dialled", shorten(&number.value));
+            let remedy = "write 2 to 15 digits, such as \"112\"";
+            check.report(Rule::EmergencyNumbers, number.at, &pool.subject, message, remedy);
+        } else if list.value.iter().take(before).any(|earlier| earlier.value == number.value) {
+            let message = format!("{} is an emergency number twice", number.value);
+            check.report(Rule::EmergencyNumbers, number.at, &pool.subject, message, "remove one of them");
+        }
+    }
+}
+
 fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
     let keys = &pool.settings.keys;
     for setting in NumberSetting::ALL.iter().filter(|setting| !setting.applies_to(role)) {
@@ -121,6 +146,8 @@ fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
         ("automatic_takeover", role.has_partner()),
         ("second_registration", role.has_partner()),
         ("branch_recovery", role == Role::Branch),
+        ("emergency_numbers", role.homes_users()),
+        ("call_records", role.homes_users()),
     ];
     for (key, has_effect) in others {
         if !has_effect {

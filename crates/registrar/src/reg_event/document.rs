@@ -1,0 +1,83 @@
+//! Documents of registration information. Source: RFC 3680 section 5.
+
+use std::{
+    fmt::Write,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+};
+
+use model::{AddressOfRecord, WallTime, limits};
+use sip::Parameters;
+
+use super::{
+    contacts::{Contact, ContactEvent, id_of},
+    xml,
+};
+
+/// Writes the full state of a user's registration: `contacts` in the order of preference, those that ended
+/// last.
+///
+/// Above `limits::REGINFO_BYTES_MAX` octets, what a contact need not have is left out, then the contact.
+pub(super) fn write(aor: &AddressOfRecord, version: u32, contacts: &[Contact], now: WallTime) -> String {
+    let state = if contacts.iter().any(|contact| contact.event.is_active()) {
+        "active"
+    } else if contacts.is_empty() {
+        "init"
+    } else {
+        "terminated"
+    };
+    let mut out = String::with_capacity(1_024);
+    out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    out.push_str("<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\"");
+    push(&mut out, format_args!(" version=\"{version}\" state=\"full\">\n<registration aor=\""));
+    xml::push(&mut out, aor.as_str().as_bytes());
+    let id = BuildHasherDefault::<DefaultHasher>::default().hash_one(aor);
+    push(&mut out, format_args!("\" id=\"r{id:016x}\" state=\"{state}\">\n"));
+    for contact in contacts {
+        let before = out.len();
+        for has_extras in [true, false] {
+            write_contact(&mut out, contact, has_extras, now);
+            if out.len() <= limits::REGINFO_BYTES_MAX {
+                break;
+            }
+            out.truncate(before);
+        }
+    }
+    out.push_str("</registration>\n</reginfo>\n");
+    out
+}
+
+fn write_contact(out: &mut String, contact: &Contact, has_extras: bool, now: WallTime) {
+    let Contact { binding, event } = contact;
+    let state = if event.is_active() { "active" } else { "terminated" };
+    let id = id_of(binding);
+    push(out, format_args!("<contact id=\"c{id:016x}\" state=\"{state}\" event=\"{}\"", event.name()));
+    if event.is_active() {
+        push(out, format_args!(" expires=\"{}\"", binding.expires_in_s(now)));
+    }
+    if let ContactEvent::Probation { retry_after_s } = event {
+        push(out, format_args!(" retry-after=\"{retry_after_s}\""));
+    }
+    let (whole, thousandths) = (binding.q() / 1_000, binding.q() % 1_000);
+    push(out, format_args!(" q=\"{whole}.{thousandths:03}\""));
+    if has_extras {
+        out.push_str(" callid=\"");
+        xml::push(out, binding.call_id());
+        push(out, format_args!("\" cseq=\"{}\"", binding.cseq()));
+    }
+    out.push_str("><uri>");
+    xml::push(out, binding.uri());
+    out.push_str("</uri>");
+    let parameters = Parameters::parse(binding.parameters()).filter(|_| has_extras).unwrap_or_default();
+    for parameter in parameters.iter().filter(|parameter| !parameter.name.eq_ignore_ascii_case(b"q")) {
+        out.push_str("<unknown-param name=\"");
+        xml::push(out, parameter.name);
+        out.push_str("\">");
+        xml::push(out, parameter.value.unwrap_or_default());
+        out.push_str("</unknown-param>");
+    }
+    out.push_str("</contact>\n");
+}
+
+fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+    let _a_string_takes_everything = out.write_fmt(text);
+}
