@@ -1,4 +1,5 @@
-//! Measures the hot store on this disk: commands per second, processor time per command, memory per contact.
+//! Measures the hot store on this disk: commands per second, processor time per command, memory per contact,
+//! and what it takes to copy everything to another store.
 //!
 //! `cargo run -p store --example hot_rate [DIRECTORY]`; the directory must not exist and is removed
 //! afterwards.
@@ -19,7 +20,7 @@ use std::{
 use anyhow::Context;
 use model::{PoolName, WallTime};
 use registrar::{Command, Outcome};
-use store::{HotError, HotStore, SingleVoterHotStore, conformance};
+use store::{HotCursor, HotError, HotStore, SingleVoterHotStore, conformance};
 
 const USERS: u64 = 100_000;
 /// Ticks of the processor times in /proc: fixed at 100 by the kernel's interface.
@@ -46,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         measure(&store, &commands, outstanding, name)?;
     }
     lookups(&store, &home);
+    copies(&store, &home, &directory)?;
     drop(store);
     println!("{:28} {:>12}", "disk, octets per contact", size_of(&directory)? / USERS);
     let status = Process::new(env::current_exe()?).arg(&directory).arg("reopen").status()?;
@@ -124,6 +126,38 @@ fn lookups(store: &impl HotStore, home: &PoolName) {
     let found: usize = users.iter().map(|user| store.lookup(home, user, NOW).len()).sum();
     let each = begun.elapsed().as_secs_f64() * 1e6 / f64::from(u32::try_from(found).unwrap_or(u32::MAX));
     println!("{:28} {:>12} {each:>12.2}", "lookup, us each", "");
+}
+
+/// A full copy to a second store, page by page, as the stream of bindings does it; then the same again, when
+/// it is no news.
+fn copies(store: &impl HotStore, home: &PoolName, directory: &Path) -> anyhow::Result<()> {
+    let place = directory.with_extension("copy");
+    let reader = SingleVoterHotStore::open(&place)?;
+    for name in ["full copy, users/s", "the same without news"] {
+        let (begun, cpu) = (Instant::now(), cpu_seconds()?);
+        let (mut cursor, mut users) = (HotCursor::default(), 0_u32);
+        loop {
+            let page = store.changes(home, &cursor, 500, NOW);
+            let is_end = page.is_end();
+            cursor = page.next;
+            users += u32::try_from(page.users.len())?;
+            let news = page.users.into_iter().filter(|(aor, copy)| reader.is_news(home, aor, copy, NOW));
+            let epoch = store.highest_epoch(home);
+            let merge = |(aor, copy)| Command::of_copy(home.clone(), epoch, NOW, aor, copy);
+            let results = conformance::submit_and_wait(&reader, news.map(merge).collect());
+            anyhow::ensure!(results.iter().all(Result::is_ok), "a copy was not written");
+            if is_end {
+                break;
+            }
+        }
+        let (wall, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
+        let count = f64::from(users);
+        println!("{name:28} {:>12.0} {:>12.2} {wall:>12.2}", count / wall, cpu * 1e6 / count);
+    }
+    anyhow::ensure!(reader.bindings(home) == store.bindings(home), "the copy is not complete");
+    drop(reader);
+    fs::remove_dir_all(&place)?;
+    Ok(())
 }
 
 /// In a process of its own: what a restart costs, and what memory the contacts need.

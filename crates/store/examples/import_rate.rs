@@ -6,9 +6,7 @@
 use std::{env, fs, path::PathBuf, time::Instant};
 
 use model::{AddressOfRecord, Epoch, PoolName, WallTime, limits};
-use store::{
-    AccountChange, AccountWrite, Condition, Credentials, OperationId, Scope, SqliteUserStore, UserStore,
-};
+use store::{Change, Condition, Credentials, OperationId, Scope, SqliteUserStore, UserStore, Write};
 
 const USERS: u32 = 100_000;
 
@@ -29,8 +27,8 @@ fn main() -> anyhow::Result<()> {
     let copy = SqliteUserStore::open(&directory.join("copy.db"))?;
     let begun = Instant::now();
     loop {
-        let cursor = copy.cursor(&home, Scope::Accounts)?;
-        let page = store.journal(&cursor, limits::ACCOUNTS_PER_PAGE_MAX, Scope::Accounts)?;
+        let cursor = copy.cursor(&home, &Scope::Everything)?;
+        let page = store.journal(&cursor, limits::ACCOUNTS_PER_PAGE_MAX, &Scope::Everything)?;
         copy.apply(&home, &page)?;
         if page.is_end() {
             break;
@@ -63,16 +61,17 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn account(number: u32) -> anyhow::Result<AccountChange> {
+fn account(number: u32) -> anyhow::Result<Change> {
     let octet = u8::try_from(number % 251)?;
-    Ok(AccountChange {
+    Ok(Change {
         operation: OperationId::new(
             u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
         ),
         aor: AddressOfRecord::new(&format!("sip:u{number:07}@example.com"))?,
         changed_at: WallTime::from_secs(1_800_000_000),
         condition: Condition::Absent,
-        write: AccountWrite::Put {
+        write: Write::PutAccount {
+            home: PoolName::new("east")?,
             credentials: Credentials { ha1_md5: [octet; 16], ha1_sha256: [octet; 32] },
             algorithms: None,
         },

@@ -1,24 +1,24 @@
-//! Accounts of users, and the changes made to them.
+//! Accounts of users.
 
 use std::{fmt, str::FromStr};
 
 use model::{AddressOfRecord, Epoch, PoolName, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::OperationId;
-
 /// What is known of one user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     /// Who it is; the digest realm is its domain.
     pub aor: AddressOfRecord,
-    /// Where the user is homed.
+    /// The front-end pool that gives the user user services: the account is in its journal.
+    pub journal: PoolName,
+    /// Where the user is homed: that front-end pool, or a branch associated with it.
     pub home: PoolName,
-    /// What proves the password; `None` where only the directory of this home pool is held.
+    /// What proves the password; `None` where only the directory is held of this user.
     pub credentials: Option<Credentials>,
     /// Digest algorithms to offer this user, in this order; `None` = as the pool's settings say.
     pub algorithms: Option<Vec<DigestAlgorithm>>,
-    /// Sequence number of the last change of this account in its home pool's journal; from 1.
+    /// Number of the last change of this account in its journal; from 1.
     pub version: u64,
     /// Epoch of that change.
     pub epoch: Epoch,
@@ -85,55 +85,6 @@ impl FromStr for DigestAlgorithm {
             .find(|algorithm| algorithm.as_str().eq_ignore_ascii_case(text))
             .ok_or_else(|| UnknownAlgorithm(text.to_owned()))
     }
-}
-
-/// One change of one account, executed at most once for each operation id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccountChange {
-    /// Names the change; the same id again changes nothing and gives the same answer.
-    pub operation: OperationId,
-    /// Whose account.
-    pub aor: AddressOfRecord,
-    /// When the change was asked for; kept as data.
-    pub changed_at: WallTime,
-    /// What must be true of the account now.
-    pub condition: Condition,
-    /// The change itself.
-    pub write: AccountWrite,
-}
-
-/// What must be true of an account for a change to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Condition {
-    /// Nothing.
-    Any,
-    /// There is no such account in any home pool.
-    Absent,
-    /// There is one with this version.
-    Version(u64),
-}
-
-/// What is done to an account.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccountWrite {
-    /// Creates it or replaces what it holds.
-    Put {
-        /// What proves the password.
-        credentials: Credentials,
-        /// Digest algorithms to offer; `None` = as the pool's settings say.
-        algorithms: Option<Vec<DigestAlgorithm>>,
-    },
-    /// Removes it; refused when there is none.
-    Remove,
-}
-
-/// A change that is on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// Its sequence number in the journal of its home pool: the account's new version.
-    pub version: u64,
-    /// Whether it had been committed before, under the same operation id.
-    pub is_repeated: bool,
 }
 
 #[cfg(test)]

@@ -3,10 +3,15 @@
 use std::sync::Arc;
 
 use model::{AddressOfRecord, Epoch, PoolName, WallTime};
-use registrar::{Binding, Bindings, Command, Outcome};
+use registrar::{Binding, Bindings, Command, Outcome, UserCopy};
+
+use crate::{BindingPage, HotCursor};
 
 /// Called once with the results of a submission, in the order of its commands.
 pub type Reply = Box<dyn FnOnce(Vec<Result<Outcome, HotError>>) + Send>;
+
+/// Called once when there is news; it must be short, and must not wait for the store.
+pub type Wake = Box<dyn FnOnce() + Send>;
 
 /// The routing groups of every home pool that this server serves or backs up.
 ///
@@ -36,6 +41,25 @@ pub trait HotStore: Send + Sync {
 
     /// The highest epoch that a command of this home pool carried.
     fn highest_epoch(&self, home: &PoolName) -> Epoch;
+
+    /// The users of a home pool that changed after a cursor, with what is known of each at `now`; at most
+    /// `users_max` and `limits::BINDING_USERS_PER_PAGE_MAX` of them.
+    ///
+    /// Every change acknowledged is in this page or a later one. A cursor of another incarnation, or one that
+    /// is more than `limits::BINDING_CHANGES_MAX` changes old, begins a full copy.
+    fn changes(&self, home: &PoolName, after: &HotCursor, users_max: usize, now: WallTime) -> BindingPage;
+
+    /// The cursor of a reader that knows everything of a home pool at this moment.
+    fn newest_change(&self, home: &PoolName) -> HotCursor;
+
+    /// Calls `wake` when [`Self::changes`] has something after this cursor: at once when it has already.
+    ///
+    /// It may be called without need: when more than `limits::BINDING_READERS_MAX` wait for one home pool,
+    /// the one that waits longest is.
+    fn when_changed(&self, home: &PoolName, after: &HotCursor, wake: Wake);
+
+    /// Whether merging this copy of a user (`registrar::Change::Merge`) would change anything.
+    fn is_news(&self, home: &PoolName, aor: &AddressOfRecord, copy: &UserCopy, now: WallTime) -> bool;
 
     /// Home pools that have a log here, in order of name.
     fn homes(&self) -> Vec<PoolName>;

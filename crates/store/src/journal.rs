@@ -1,225 +1,63 @@
-//! The journal of one home pool's user data: pages that a partner, a branch or a director pulls.
-//!
-//! Every change has the next number of its home pool. A page carries, in order, the changes that still
-//! matter: one that a later change of the same account replaced is left out, and the later one says with
-//! `first` that it covers its number too. So the numbers of a page are without gaps, and a reader that has
-//! applied a page holds everything up to its end. Wire format: docs/protocols/journal.md.
+//! What can be wrong with a journal, its reader or its pages.
 
-use model::{AddressOfRecord, Epoch, PoolName, StaleEpoch, WallTime};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use model::{Epoch, PoolName, StaleEpoch, WallTime};
 
-use crate::{Credentials, DigestAlgorithm, OperationId, StoreError};
+use crate::{Cursor, StoreError};
 
-/// How far a reader has got in the journal of a home pool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
-    /// Whose journal.
-    pub home: PoolName,
-    /// Number of the last change the reader holds; 0 = none.
-    pub sequence: u64,
-    /// Epoch of that change; zero at the start.
-    pub epoch: Epoch,
-}
-
-impl Cursor {
-    /// Before the first change.
-    pub const fn start(home: PoolName) -> Self {
-        Self { home, sequence: 0, epoch: Epoch::ZERO }
-    }
-}
-
-/// What a reader is given of each change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Everything, credentials included: for the partner, and for the branch whose users they are.
-    Accounts,
-    /// Who is homed where: for servers that only find users. Carries no secrets.
-    Directory,
-}
-
-/// A run of changes, as sent from one store to another. Its checksum covers every field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Page {
-    content: Content,
-    checksum: [u8; 32],
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Content {
-    scope: Scope,
-    /// Highest epoch the sender has seen for this home pool.
-    epoch: Epoch,
-    after: Cursor,
-    entries: Vec<Entry>,
-    is_end: bool,
-}
-
-/// One change in a page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// First number that this entry covers: those before `sequence` were replaced by later changes.
-    pub first: u64,
-    /// Number of the change.
-    pub sequence: u64,
-    /// Epoch under which it was made.
-    pub epoch: Epoch,
-    /// The operation that made it.
-    pub operation: OperationId,
-    /// Whose account.
-    pub aor: AddressOfRecord,
-    /// When it was made, by the clock of who made it.
-    pub changed_at: WallTime,
-    /// What the account is since.
-    pub state: EntryState,
-}
-
-/// What an account is after a change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EntryState {
-    /// There is none.
-    Removed,
-    /// There is one, with these contents; only in pages of [`Scope::Accounts`].
-    Account {
-        /// What proves the password.
-        credentials: Credentials,
-        /// Digest algorithms to offer; `None` = as the pool's settings say.
-        algorithms: Option<Vec<DigestAlgorithm>>,
-    },
-    /// There is one; only in pages of [`Scope::Directory`].
-    Listed,
-}
-
-impl Page {
-    /// A page of what follows `after`, with its checksum. `epoch` is the highest the sender has seen.
-    pub fn new(scope: Scope, epoch: Epoch, after: Cursor, entries: Vec<Entry>, is_end: bool) -> Self {
-        let content = Content { scope, epoch, after, entries, is_end };
-        let checksum = content.checksum();
-        Self { content, checksum }
-    }
-
-    /// What a reader is given of each change.
-    pub const fn scope(&self) -> Scope {
-        self.content.scope
-    }
-
-    /// Highest epoch the sender has seen for this home pool.
-    pub const fn epoch(&self) -> Epoch {
-        self.content.epoch
-    }
-
-    /// Where the page begins.
-    pub const fn after(&self) -> &Cursor {
-        &self.content.after
-    }
-
-    /// The changes, in order.
-    pub fn entries(&self) -> &[Entry] {
-        &self.content.entries
-    }
-
-    /// Whether the sender had no more when it made the page.
-    pub const fn is_end(&self) -> bool {
-        self.content.is_end
-    }
-
-    /// The cursor to ask with for the next page.
-    pub fn next(&self) -> Cursor {
-        let after = &self.content.after;
-        self.content.entries.last().map_or_else(
-            || after.clone(),
-            |last| Cursor { home: after.home.clone(), sequence: last.sequence, epoch: last.epoch },
-        )
-    }
-
-    /// The page as octets: postcard encoding, docs/protocols/journal.md.
-    pub fn encode(&self) -> Vec<u8> {
-        encoded(self)
-    }
-
-    /// Reads what [`Self::encode`] made.
-    ///
-    /// Errors: [`ApplyError::Damaged`] when the octets are no page or the checksum differs.
-    pub fn decode(octets: &[u8]) -> Result<Self, ApplyError> {
-        let page: Self = postcard::from_bytes(octets)
-            .map_err(|error| ApplyError::Damaged { found: format!("not a page: {error}") })?;
-        page.check()?;
-        Ok(page)
-    }
-
-    /// Whether the page is what its sender made: checksum, numbers without gaps, no secrets in a directory.
-    ///
-    /// Errors: [`ApplyError::Damaged`].
-    pub fn check(&self) -> Result<(), ApplyError> {
-        let damaged = |found: String| Err(ApplyError::Damaged { found });
-        if self.content.checksum() != self.checksum {
-            return damaged("the checksum differs".to_owned());
-        }
-        let (mut last, mut epoch) = (self.content.after.sequence, self.content.after.epoch);
-        for entry in &self.content.entries {
-            if Some(entry.first) != last.checked_add(1) || entry.sequence < entry.first {
-                return damaged(format!("entry {}..{} follows {last}", entry.first, entry.sequence));
-            }
-            if entry.epoch < epoch || entry.epoch > self.content.epoch {
-                return damaged(format!("entry {} has epoch {} after {epoch}", entry.sequence, entry.epoch));
-            }
-            let belongs = match entry.state {
-                EntryState::Removed => true,
-                EntryState::Account { .. } => self.content.scope == Scope::Accounts,
-                EntryState::Listed => self.content.scope == Scope::Directory,
-            };
-            if !belongs {
-                return damaged(format!("entry {} does not belong to its scope", entry.sequence));
-            }
-            (last, epoch) = (entry.sequence, entry.epoch);
-        }
-        Ok(())
-    }
-}
-
-impl Content {
-    fn checksum(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update(b"tandem journal page 1\n");
-        hash.update(encoded(self));
-        hash.finalize().into()
-    }
-}
-
-fn encoded(value: &impl Serialize) -> Vec<u8> {
-    postcard::to_stdvec(value)
-        .expect("invariant: pages hold only types that postcard encodes, into a growing vector")
+/// What the reader of a journal does not have: what would be lost with the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// How many changes there are after the reader's cursor.
+    pub changes: u64,
+    /// When the oldest of them that is remembered was made, by the clock of who made it; `None` = there are
+    /// none.
+    pub oldest: Option<WallTime>,
 }
 
 /// Why a page was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The cursor is beyond the end of this journal: the reader holds changes that this store does not have.
-    #[error("the reader of {home}'s journal holds change {sequence}, this store's last one is {last}")]
+    #[error(
+        "the reader of {}'s journal holds change {}, this store's last one is {last}",
+        .theirs.journal, .theirs.sequence
+    )]
     Ahead {
-        /// Whose journal.
-        home: PoolName,
         /// Where the reader is.
-        sequence: u64,
+        theirs: Cursor,
         /// Last change here.
         last: u64,
+        /// The last change here that both may have; see [`crate::UserStore::common`].
+        common: Cursor,
+        /// Highest epoch this store has seen for the journal.
+        epoch: Epoch,
     },
     /// The reader holds another change under the same number: one of the two was made after a takeover.
-    #[error("change {sequence} of {home} has another epoch here than the reader's {theirs}")]
+    #[error(
+        "change {} of {} has epoch {ours} here, not {}",
+        .theirs.sequence, .theirs.journal, .theirs.epoch
+    )]
     Diverged {
-        /// Whose journal.
-        home: PoolName,
-        /// The number.
-        sequence: u64,
-        /// Epoch of the reader's change.
-        theirs: Epoch,
+        /// Where the reader is.
+        theirs: Cursor,
+        /// Epoch of the change here.
+        ours: Epoch,
+        /// The last change here that both may have; see [`crate::UserStore::common`].
+        common: Cursor,
+        /// Highest epoch this store has seen for the journal.
+        epoch: Epoch,
     },
-    /// This store holds only the directory of the home pool, so it cannot give accounts.
-    #[error("this store holds only the directory of {home}; pull accounts from the pool that owns it")]
-    DirectoryOnly {
+    /// This store holds less than what was asked for.
+    #[error("this store holds less of {journal}'s journal; pull from the pool that owns it")]
+    HoldsLess {
         /// Whose journal.
-        home: PoolName,
+        journal: PoolName,
+    },
+    /// This store is taking a copy itself, so it cannot say what there is and what there is not.
+    #[error("this store is copying {journal}'s journal itself; ask again")]
+    Recopying {
+        /// Whose journal.
+        journal: PoolName,
     },
     /// The files cannot be used.
     #[error(transparent)]
@@ -235,9 +73,9 @@ pub enum ApplyError {
         /// What was found.
         found: String,
     },
-    /// The page is of another home pool than it was asked of.
+    /// The page is of another journal than it was asked of.
     #[error("a journal page of {found} came where one of {expected} was asked for")]
-    WrongHome {
+    WrongJournal {
         /// Whose page was asked for.
         expected: PoolName,
         /// Whose page it is.
@@ -247,22 +85,20 @@ pub enum ApplyError {
     #[error(transparent)]
     Stale(#[from] StaleEpoch),
     /// The page begins after what this store holds; ask from [`Cursor`] `expected`.
-    #[error("a journal page of {home} begins after {found}, this store holds up to {expected}")]
+    #[error("a journal page of {journal} begins after {found}, this store holds up to {expected}")]
     Gap {
         /// Whose journal.
-        home: PoolName,
+        journal: PoolName,
         /// The last change held here.
         expected: u64,
         /// The change after which the page begins.
         found: u64,
     },
     /// This store holds another change under the same number: an orphan of an earlier owner.
-    #[error(
-        "change {sequence} of {home} is {ours} here and {theirs} in the page; orphaned changes need failback"
-    )]
+    #[error("change {sequence} of {journal} is {ours} here and {theirs} in the page; orphans need failback")]
     Diverged {
         /// Whose journal.
-        home: PoolName,
+        journal: PoolName,
         /// The number.
         sequence: u64,
         /// Epoch of the change here.
@@ -270,13 +106,13 @@ pub enum ApplyError {
         /// Epoch of the change in the page.
         theirs: Epoch,
     },
-    /// This store holds accounts of the home pool; a directory page would leave them behind.
-    #[error("this store holds the accounts of {home}; pull pages of accounts")]
-    HoldsAccounts {
+    /// This store holds everything of the journal; a page of a narrower scope would leave some of it behind.
+    #[error("this store holds everything of {journal}; pull pages of everything")]
+    HoldsMore {
         /// Whose journal.
-        home: PoolName,
+        journal: PoolName,
     },
-    /// More home pools than one store takes.
+    /// More pools than one store takes.
     #[error("a store holds at most {max} home pools")]
     TooManyHomes {
         /// How many are taken.
@@ -290,68 +126,58 @@ pub enum ApplyError {
     Store(#[from] StoreError),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Why a copy was not begun anew. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RestartError {
+    /// This store holds everything of the journal: what it holds beyond the owner are orphans, to be adopted.
+    #[error("this store holds everything of {journal}; what its owner does not know is adopted, not dropped")]
+    HoldsEverything {
+        /// Whose journal.
+        journal: PoolName,
+    },
+    /// The source does not know the present epoch.
+    #[error(transparent)]
+    Stale(#[from] StaleEpoch),
+    /// Whether it is on disk is unknown; do it again.
+    #[error("whether the copy of a journal was begun anew is unknown")]
+    Unknown(#[source] StoreError),
+    /// The files cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
-    #[test]
-    fn a_page_survives_encoding_and_any_changed_octet_is_found() {
-        let page = page();
-        let octets = page.encode();
+/// How much of a journal was removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Accounts, documents and conflicts, those removed before included.
+    pub rows: u64,
+    /// Numbered changes.
+    pub changes: u64,
+}
 
-        assert_eq!(Page::decode(&octets).unwrap(), page);
-        for at in 0..octets.len() {
-            let mut damaged = octets.clone();
-            damaged[at] ^= 1;
-            assert!(matches!(Page::decode(&damaged), Err(ApplyError::Damaged { .. })), "octet {at}");
-        }
-        assert!(Page::decode(&octets[..octets.len() - 1]).is_err());
-        assert!(Page::decode(b"").is_err());
-    }
-
-    #[test]
-    fn a_page_is_encoded_as_documented() {
-        let mut content = vec![0, 2];
-        content.extend(b"\x04east\x04\x01");
-        content.extend([1, 5, 8, 2, 77]);
-        content.extend(b"\x15sip:alice@example.com");
-        content.extend([0x80, 0x94, 0xeb, 0xdc, 0x03]); // 1,000,000,000 as a varint
-        content.extend([1].iter().chain(&[1; 16]).chain(&[2; 32]));
-        content.extend([1, 1, 0, 1]);
-        let checksum =
-            Sha256::new().chain_update(b"tandem journal page 1\n").chain_update(&content).finalize();
-
-        assert_eq!(page().encode(), [content.as_slice(), checksum.as_slice()].concat());
-    }
-
-    #[test]
-    fn a_page_with_a_gap_or_a_secret_in_a_directory_is_refused() {
-        let page = page();
-        let mut late = page.entries().to_vec();
-        late[0].first = 9;
-        let gap = Page::new(Scope::Accounts, page.epoch(), page.after().clone(), late, true);
-        let secret =
-            Page::new(Scope::Directory, page.epoch(), page.after().clone(), page.entries().to_vec(), true);
-
-        assert!(matches!(gap.check(), Err(ApplyError::Damaged { .. })));
-        assert!(matches!(secret.check(), Err(ApplyError::Damaged { .. })));
-    }
-
-    fn page() -> Page {
-        let home = PoolName::new("east").unwrap();
-        let entry = Entry {
-            first: 5,
-            sequence: 8,
-            epoch: Epoch::new(2),
-            operation: OperationId::new(77),
-            aor: AddressOfRecord::new("sip:alice@example.com").unwrap(),
-            changed_at: WallTime::from_secs(1_000),
-            state: EntryState::Account {
-                credentials: Credentials { ha1_md5: [1; 16], ha1_sha256: [2; 32] },
-                algorithms: Some(vec![DigestAlgorithm::Md5]),
-            },
-        };
-        let after = Cursor { home, sequence: 4, epoch: Epoch::new(1) };
-        Page::new(Scope::Accounts, Epoch::new(2), after, vec![entry], true)
-    }
+/// Why a copy was not purged. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// The journal is that of this server's own pool.
+    #[error("{journal} is the pool of this server: its own users are never purged")]
+    OwnPool {
+        /// Whose journal.
+        journal: PoolName,
+    },
+    /// Something was left after everything was removed, so nothing was.
+    #[error("{rows} rows of {journal} were left in table {table} after the purge; nothing was removed")]
+    Left {
+        /// Whose journal.
+        journal: PoolName,
+        /// In which table.
+        table: &'static str,
+        /// How many.
+        rows: u64,
+    },
+    /// Whether it is on disk is unknown; purge again.
+    #[error("whether the purge is on disk is unknown")]
+    Unknown(#[source] StoreError),
+    /// The files cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

@@ -1,7 +1,12 @@
 //! `SqliteUserStore`: user data in one SQLite file, write-ahead log, every commit synced.
 
+mod adopt;
 mod commit;
-mod journal;
+mod ledger;
+mod orphans;
+mod pages;
+mod pools;
+mod read;
 mod rows;
 mod schema;
 
@@ -13,16 +18,22 @@ use std::{
     time::Duration,
 };
 
-use model::{AddressOfRecord, Epoch, PoolName, limits};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
+use model::{AddressOfRecord, Epoch, PoolName, WallTime, documents::DocumentKind};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use self::rows::{Home, Homes};
+use self::{
+    ledger::Ledger,
+    pools::{PoolRow, Position},
+    read::Snapshot,
+    rows::Told,
+};
 use crate::{
-    Account, AccountChange, AccountState, ApplyError, Changes, CommitError, Committed, Cursor, Follower,
-    JournalError, Page, Scope, StoreError, UserStore, lock::patiently,
+    Account, AdoptError, Adopted, ApplyError, Change, Changes, CommitError, Committed, Conflict, ConflictId,
+    Cursor, Follower, JournalError, Lag, OrphanPage, Page, PurgeError, Purged, RestartError, RewindError,
+    Scope, StoreError, StoredDocument, UserStore, lock::patiently,
 };
 
-/// Accounts handed to a follower at a time while it is given those that exist.
+/// Accounts and documents handed to a follower at a time while it is given those that exist.
 const FOLLOW_CHUNK: usize = 1_000;
 /// Connections for reading that are kept open.
 const READERS_MAX: usize = 4;
@@ -110,10 +121,18 @@ impl SqliteUserStore {
         result
     }
 
+    /// Runs `read` on one moment of the database.
+    fn with_snapshot<T>(
+        &self,
+        read: impl FnOnce(&Snapshot<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.with_reader(|txn| read(&Snapshot::new(txn, &self.file)?))
+    }
+
     /// Runs `write` in one transaction and makes it durable, then tells the followers.
     fn with_writer<T, E: From<StoreError>>(
         &self,
-        home: &PoolName,
+        journal: &PoolName,
         unknown: impl FnOnce(StoreError) -> E,
         write: impl FnOnce(&Transaction<'_>) -> Result<Written<T>, E>,
     ) -> Result<T, E> {
@@ -124,11 +143,27 @@ impl SqliteUserStore {
             .map_err(|error| self.read_error(error))?;
         let written = write(&txn)?;
         txn.commit().map_err(|error| unknown(self.read_error(error)))?;
-        if !written.accounts.is_empty() {
-            let changes = Changes { home, sequence: written.sequence, accounts: &written.accounts };
+        if written.has_moved {
+            let Told { accounts, documents } = &written.told;
+            let changes = Changes { journal, sequence: written.sequence, accounts, documents };
             followers.iter().for_each(|follower| follower(&changes));
         }
         Ok(written.answer)
+    }
+
+    /// Moves SQLite's own log into the file, so that it holds nothing that was deleted. While somebody reads,
+    /// the rest moves later by itself.
+    fn empty_log(&self) -> Result<(), StoreError> {
+        let writer = self.writer();
+        let emptied = writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        emptied.map_err(|error| self.read_error(error))
+    }
+
+    /// Overwrites what the next transaction deletes, or does so no more.
+    fn set_secure_delete(&self, is_on: bool) -> Result<(), StoreError> {
+        let writer = self.writer();
+        let set = writer.connection.pragma_update(None, "secure_delete", is_on);
+        set.map_err(|error| self.read_error(error))
     }
 }
 
@@ -136,53 +171,45 @@ impl SqliteUserStore {
 struct Written<T> {
     answer: T,
     sequence: u64,
-    accounts: Vec<AccountState>,
+    /// Whether there is anything to tell: the journal has a new end, or rows came or went.
+    has_moved: bool,
+    told: Told,
+}
+
+impl<T> Written<T> {
+    fn nothing(answer: T) -> Self {
+        Self { answer, sequence: 0, has_moved: false, told: Told::default() }
+    }
 }
 
 impl UserStore for SqliteUserStore {
     fn commit(
         &self,
-        home: &PoolName,
+        journal: &PoolName,
         epoch: Epoch,
-        changes: &[AccountChange],
+        changes: &[Change],
     ) -> Result<Vec<Committed>, CommitError> {
-        self.with_writer(home, CommitError::Unknown, |txn| {
-            commit::commit(txn, &self.file, home, epoch, changes)
+        self.with_writer(journal, CommitError::Unknown, |txn| {
+            commit::commit(txn, &self.file, journal, epoch, changes)
         })
     }
 
-    fn fence(&self, home: &PoolName, epoch: Epoch) -> Result<(), CommitError> {
-        self.with_writer(home, CommitError::Unknown, |txn| {
-            let mut row = Home::open(txn, &self.file, home)?
-                .ok_or(CommitError::TooManyHomes { max: limits::HOME_POOLS_MAX })?;
-            row.epoch = row.epoch.admit(epoch)?;
-            row.save(txn).map_err(|error| self.read_error(error))?;
-            Ok(Written { answer: (), sequence: row.accounts.sequence, accounts: Vec::new() })
+    fn fence(&self, journal: &PoolName, epoch: Epoch) -> Result<(), CommitError> {
+        self.with_writer(journal, CommitError::Unknown, |txn| {
+            let mut ledger = Ledger::open(txn, &self.file, journal)?;
+            ledger.admit::<CommitError>(epoch)?;
+            Ok(ledger.finish(())?)
         })
     }
 
-    fn highest_epoch(&self, home: &PoolName) -> Result<Epoch, StoreError> {
+    fn highest_epoch(&self, journal: &PoolName) -> Result<Epoch, StoreError> {
         self.with_reader(|txn| {
-            let row = Home::find(txn, home).map_err(|error| self.read_error(error))?;
-            Ok(row.map_or(Epoch::ZERO, |row| row.epoch))
+            Ok(PoolRow::find(txn, &self.file, journal)?.map_or(Epoch::ZERO, |row| row.epoch))
         })
     }
 
     fn read(&self, aor: &AddressOfRecord) -> Result<Option<Account>, StoreError> {
-        self.with_reader(|txn| {
-            let homes = Homes::load(txn, &self.file)?;
-            let sql = format!(
-                "SELECT {} FROM account WHERE aor = ?1 AND NOT is_removed
-                 ORDER BY changed_at DESC, home LIMIT 1",
-                rows::ACCOUNT_COLUMNS
-            );
-            let mut query = txn.prepare_cached(&sql).map_err(|error| self.read_error(error))?;
-            let raw = query
-                .query_row([aor.as_str()], rows::RawAccount::read)
-                .optional()
-                .map_err(|error| self.read_error(error))?;
-            raw.map(|raw| raw.check(&homes, &self.file)).transpose()
-        })
+        self.with_snapshot(|now| now.account(aor))
     }
 
     fn list(
@@ -191,72 +218,158 @@ impl UserStore for SqliteUserStore {
         after: Option<&AddressOfRecord>,
         max: usize,
     ) -> Result<Vec<Account>, StoreError> {
-        self.with_reader(|txn| {
-            let homes = Homes::load(txn, &self.file)?;
-            let sql = format!(
-                "SELECT {} FROM account WHERE home = ?1 AND aor > ?2 AND NOT is_removed
-                 ORDER BY aor LIMIT ?3",
-                rows::ACCOUNT_COLUMNS
-            );
-            let after = after.map_or("", AddressOfRecord::as_str);
-            let max = i64::try_from(max).unwrap_or(i64::MAX);
-            let mut accounts = Vec::new();
-            let Some(id) = homes.id(home) else { return Ok(accounts) };
-            let mut query = txn.prepare_cached(&sql).map_err(|error| self.read_error(error))?;
-            let mut found = query.query(params![id, after, max]).map_err(|error| self.read_error(error))?;
-            while let Some(row) = found.next().map_err(|error| self.read_error(error))? {
-                let raw = rows::RawAccount::read(row).map_err(|error| self.read_error(error))?;
-                accounts.push(raw.check(&homes, &self.file)?);
-            }
-            Ok(accounts)
-        })
+        self.with_snapshot(|now| now.accounts_homed_on(home, after, max))
     }
 
     fn load_all(&self, each: &mut dyn FnMut(Account)) -> Result<(), StoreError> {
-        self.with_reader(|txn| rows::each_account(txn, &self.file, None, each))
+        self.with_snapshot(|now| now.each_account(each))
+    }
+
+    fn document(
+        &self,
+        journal: &PoolName,
+        aor: &AddressOfRecord,
+        kind: DocumentKind,
+    ) -> Result<Option<StoredDocument>, StoreError> {
+        self.with_snapshot(|now| now.document(journal, aor, kind))
+    }
+
+    fn documents(
+        &self,
+        journal: &PoolName,
+        aor: &AddressOfRecord,
+    ) -> Result<Vec<StoredDocument>, StoreError> {
+        self.with_snapshot(|now| now.documents(journal, aor))
+    }
+
+    fn list_documents(
+        &self,
+        journal: &PoolName,
+        kind: DocumentKind,
+        after: Option<&AddressOfRecord>,
+        max: usize,
+    ) -> Result<Vec<StoredDocument>, StoreError> {
+        self.with_snapshot(|now| now.list_documents(journal, kind, after, max))
+    }
+
+    fn conflicts(
+        &self,
+        journal: &PoolName,
+        after: Option<ConflictId>,
+        max: usize,
+    ) -> Result<Vec<Conflict>, StoreError> {
+        self.with_snapshot(|now| now.conflicts(journal, after, max))
+    }
+
+    fn conflict(&self, journal: &PoolName, id: ConflictId) -> Result<Option<Conflict>, StoreError> {
+        self.with_snapshot(|now| now.conflict(journal, id))
     }
 
     fn follow(&self, follower: Follower) -> Result<(), StoreError> {
         // The writer's lock is held throughout: no change can come between what exists and what follows.
         let mut writer = self.writer();
         let txn = writer.connection.transaction().map_err(|error| self.read_error(error))?;
-        for (home, row) in Homes::load(&txn, &self.file)?.iter() {
-            let sequence = row.directory.sequence;
-            let mut accounts = Vec::with_capacity(FOLLOW_CHUNK);
-            rows::each_account(&txn, &self.file, Some(row.id), &mut |account| {
-                accounts.push(AccountState::Present(account));
-                if accounts.len() == FOLLOW_CHUNK {
-                    follower(&Changes { home, sequence, accounts: &accounts });
-                    accounts.clear();
+        let now = Snapshot::new(&txn, &self.file)?;
+        for row in now.pools().journals() {
+            let (journal, sequence) = (&row.name, row.position.sequence);
+            let tell = |told: &Told| {
+                let Told { accounts, documents } = told;
+                follower(&Changes { journal, sequence, accounts, documents });
+            };
+            let mut told = Told::default();
+            now.each_followed(row.id, &mut |entry| {
+                told.push(journal, entry);
+                if told.len() == FOLLOW_CHUNK {
+                    tell(&told);
+                    told = Told::default();
                 }
             })?;
-            follower(&Changes { home, sequence, accounts: &accounts });
+            tell(&told);
         }
         drop(txn);
         writer.followers.push(follower);
         Ok(())
     }
 
-    fn homes(&self) -> Result<Vec<PoolName>, StoreError> {
+    fn journals(&self) -> Result<Vec<PoolName>, StoreError> {
+        self.with_snapshot(|now| Ok(now.pools().journals().iter().map(|row| row.name.clone()).collect()))
+    }
+
+    fn cursor(&self, journal: &PoolName, scope: &Scope) -> Result<Cursor, StoreError> {
         self.with_reader(|txn| {
-            Ok(Homes::load(txn, &self.file)?.iter().map(|(name, _)| name.clone()).collect())
+            let row = PoolRow::find(txn, &self.file, journal)?.filter(|row| row.scope == *scope);
+            Ok(row.map_or(Position::START, |row| row.position).cursor(journal))
         })
     }
 
-    fn cursor(&self, home: &PoolName, scope: Scope) -> Result<Cursor, StoreError> {
+    fn whole(&self, journal: &PoolName) -> Result<Cursor, StoreError> {
         self.with_reader(|txn| {
-            let row = Home::find(txn, home).map_err(|error| self.read_error(error))?;
-            Ok(row.map_or_else(|| Cursor::start(home.clone()), |row| row.at(scope).cursor(home)))
+            let Some(row) = PoolRow::find(txn, &self.file, journal)? else {
+                return Ok(Cursor::start(journal.clone()));
+            };
+            let epoch = row.epoch_at(txn, row.whole).map_err(|error| self.read_error(error))?;
+            Ok(Position { sequence: row.whole, epoch }.cursor(journal))
         })
     }
 
-    fn journal(&self, cursor: &Cursor, max: usize, scope: Scope) -> Result<Page, JournalError> {
-        self.with_reader(|txn| journal::page(txn, &self.file, cursor, max, scope))
+    fn journal(&self, cursor: &Cursor, max: usize, scope: &Scope) -> Result<Page, JournalError> {
+        self.with_reader(|txn| pages::page(txn, &self.file, cursor, max, scope))
     }
 
-    fn apply(&self, home: &PoolName, page: &Page) -> Result<Cursor, ApplyError> {
+    fn apply(&self, journal: &PoolName, page: &Page) -> Result<Cursor, ApplyError> {
         page.check()?;
-        self.with_writer(home, ApplyError::Unknown, |txn| journal::apply(txn, &self.file, home, page))
+        self.with_writer(journal, ApplyError::Unknown, |txn| pages::apply(txn, &self.file, journal, page))
+    }
+
+    fn lag(&self, cursor: &Cursor) -> Result<Lag, StoreError> {
+        self.with_reader(|txn| read::lag(txn, &self.file, cursor))
+    }
+
+    fn common(&self, theirs: &Cursor) -> Result<Cursor, StoreError> {
+        self.with_reader(|txn| {
+            let Some(row) = PoolRow::find(txn, &self.file, &theirs.journal)? else {
+                return Ok(Cursor::start(theirs.journal.clone()));
+            };
+            let common = row.common(txn, theirs).map_err(|error| self.read_error(error))?;
+            Ok(common.cursor(&theirs.journal))
+        })
+    }
+
+    fn orphans(&self, common: &Cursor, after: u64, max: usize) -> Result<OrphanPage, JournalError> {
+        self.with_reader(|txn| orphans::orphans(txn, &self.file, common, after, max))
+    }
+
+    fn adopt(&self, epoch: Epoch, now: WallTime, page: &OrphanPage) -> Result<Vec<Adopted>, AdoptError> {
+        page.check()?;
+        self.with_writer(&page.common().journal, AdoptError::Unknown, |txn| {
+            adopt::adopt(txn, &self.file, epoch, now, page)
+        })
+    }
+
+    fn rewind(&self, common: &Cursor, adopted: u64) -> Result<(), RewindError> {
+        self.with_writer(&common.journal, RewindError::Unknown, |txn| {
+            orphans::rewind(txn, &self.file, common, adopted)
+        })
+    }
+
+    fn restart(&self, journal: &PoolName, epoch: Epoch) -> Result<(), RestartError> {
+        self.with_writer(journal, RestartError::Unknown, |txn| {
+            orphans::restart(txn, &self.file, journal, epoch)
+        })
+    }
+
+    fn purge(&self, journal: &PoolName, own: &PoolName) -> Result<Purged, PurgeError> {
+        if journal == own {
+            return Err(PurgeError::OwnPool { journal: journal.clone() });
+        }
+        self.set_secure_delete(true)?;
+        let purged =
+            self.with_writer(journal, PurgeError::Unknown, |txn| orphans::purge(txn, &self.file, journal));
+        self.set_secure_delete(false)?;
+        if purged.is_ok() {
+            self.empty_log()?;
+        }
+        purged
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -266,7 +379,7 @@ impl UserStore for SqliteUserStore {
                 .map_err(|error| self.read_error(error))?;
             if found == "ok" { Ok(()) } else { Err(StoreError::corrupt(&self.file, found)) }
         })?;
-        self.load_all(&mut drop)
+        self.with_snapshot(|now| now.read_all())
     }
 }
 
@@ -294,7 +407,7 @@ fn connect(file: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags).map_err(read)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(read)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(64);
     connection
         .execute_batch(
             "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF;

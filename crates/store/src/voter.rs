@@ -10,6 +10,8 @@
 //! keeps in memory has a few octets per command. Lookups read the groups under their locks and never meet the
 //! disk.
 
+mod feed;
+mod filled;
 mod groups;
 mod keeper;
 mod log;
@@ -28,16 +30,17 @@ use std::{
 };
 
 use model::{AddressOfRecord, Epoch, PoolName, RoutingGroup, WallTime};
-use registrar::{Binding, Bindings, Command};
+use registrar::{Binding, Bindings, Command, UserCopy};
 
 use self::{
+    feed::Feeds,
     groups::Homes,
     keeper::Keeper,
     log::Batch,
     queue::{Queue, Submission},
     writer::Writer,
 };
-use crate::{Health, HotStore, Reply, StoreError};
+use crate::{BindingPage, Health, HotCursor, HotStore, Reply, StoreError, Wake};
 
 /// How large the log may become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,7 @@ struct Shared {
     directory: PathBuf,
     queue: Queue,
     homes: Homes,
+    feeds: Feeds,
     health: Mutex<Health>,
     /// The reason in results that stand for commands not applied yet.
     not_applied: Arc<str>,
@@ -106,6 +110,7 @@ impl SingleVoterHotStore {
             directory: directory.to_owned(),
             queue: Queue::default(),
             homes: recovered.homes,
+            feeds: recovered.feeds,
             health: Mutex::new(Health::Good),
             not_applied: "the writer did not apply it".into(),
         });
@@ -206,6 +211,27 @@ impl HotStore for SingleVoterHotStore {
             RoutingGroup::all().map(|group| groups.read(group, registrar::GroupState::highest_epoch)).max()
         });
         epochs.flatten().unwrap_or_default()
+    }
+
+    fn changes(&self, home: &PoolName, after: &HotCursor, users_max: usize, now: WallTime) -> BindingPage {
+        let homes = self.shared.homes.load();
+        self.shared.feeds.page(home, homes.get(home).map(AsRef::as_ref), after, users_max, now)
+    }
+
+    fn newest_change(&self, home: &PoolName) -> HotCursor {
+        self.shared.feeds.newest(home)
+    }
+
+    fn when_changed(&self, home: &PoolName, after: &HotCursor, wake: Wake) {
+        self.shared.feeds.when_changed(home, after, wake);
+    }
+
+    fn is_news(&self, home: &PoolName, aor: &AddressOfRecord, copy: &UserCopy, now: WallTime) -> bool {
+        let homes = self.shared.homes.load();
+        match homes.get(home) {
+            Some(groups) => groups.read(RoutingGroup::of(aor), |group| group.is_news(aor, copy, now)),
+            None => registrar::GroupState::new().is_news(aor, copy, now),
+        }
     }
 
     fn homes(&self) -> Vec<PoolName> {

@@ -7,8 +7,7 @@ use model::{AddressOfRecord, Epoch, PoolName, WallTime};
 use proptest::prelude::*;
 use registrar::OperationId;
 use store::{
-    Account, AccountChange, AccountWrite, Condition, Credentials, DigestAlgorithm, Scope, SqliteUserStore,
-    UserStore,
+    Account, Change, Condition, Credentials, DigestAlgorithm, Scope, SqliteUserStore, UserStore, Write,
 };
 use tempfile::TempDir;
 
@@ -36,20 +35,24 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn change(operation: u128, user: u8, kind: u8) -> AccountChange {
+fn pool(name: &str) -> PoolName {
+    PoolName::new(name).expect("the name is a label")
+}
+
+fn change(operation: u128, user: u8, kind: u8) -> Change {
     let octet = u8::try_from(operation % 251).unwrap_or(0);
     let credentials = Credentials { ha1_md5: [octet; 16], ha1_sha256: [octet; 32] };
     let algorithms = (kind == 2).then(|| vec![DigestAlgorithm::Sha256]);
-    AccountChange {
+    Change {
         operation: OperationId::new(operation),
         aor: AddressOfRecord::new(&format!("sip:u{user}@example.com"))
             .expect("the text is an address-of-record"),
         changed_at: WallTime::from_secs(u64::try_from(operation).unwrap_or(0)),
         condition: Condition::Any,
         write: if kind.is_multiple_of(2) {
-            AccountWrite::Put { credentials, algorithms }
+            Write::PutAccount { home: pool("east"), credentials, algorithms }
         } else {
-            AccountWrite::Remove
+            Write::RemoveAccount
         },
     }
 }
@@ -61,8 +64,8 @@ fn content(store: &SqliteUserStore) -> BTreeMap<AddressOfRecord, Account> {
 }
 
 fn pull(owner: &SqliteUserStore, copy: &SqliteUserStore, home: &PoolName, max: usize) -> bool {
-    let cursor = copy.cursor(home, Scope::Accounts).expect("can be read");
-    let page = owner.journal(&cursor, max, Scope::Accounts).expect("can be read");
+    let cursor = copy.cursor(home, &Scope::Everything).expect("can be read");
+    let page = owner.journal(&cursor, max, &Scope::Everything).expect("can be read");
     assert_eq!(copy.apply(home, &page).expect("can be applied"), page.next());
     page.is_end()
 }
@@ -73,11 +76,11 @@ proptest! {
     #[test]
     fn a_copy_follows_any_history(steps in prop::collection::vec(step(), 1..40)) {
         let place = TempDir::new().expect("a directory can be made");
-        let home = PoolName::new("east").expect("the name is a label");
+        let home = pool("east");
         let owner = SqliteUserStore::open(&place.path().join("owner.db")).expect("can be opened");
         let mut copy = SqliteUserStore::open(&place.path().join("copy.db")).expect("can be opened");
         let (mut operation, mut epoch) = (0, Epoch::ZERO);
-        let mut committed: Vec<AccountChange> = Vec::new();
+        let mut committed: Vec<Change> = Vec::new();
         for step in steps {
             match step {
                 Step::Commit(changes) => {

@@ -1,5 +1,6 @@
 //! The suite of [`HotStore`].
 
+mod changes;
 mod commands;
 
 use std::{
@@ -36,6 +37,7 @@ pub fn hot_store(factory: &impl HotFactory) {
     many_submitters_are_all_served(factory);
     too_many_commands_are_refused_at_once(factory);
     a_long_history_is_read_back_exactly(factory);
+    changes::changes(factory);
 }
 
 /// When the commands of the suite are made.

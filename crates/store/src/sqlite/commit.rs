@@ -2,252 +2,342 @@
 
 use std::path::Path;
 
-use model::{AddressOfRecord, Epoch, PoolName, limits};
-use rusqlite::{Connection, OptionalExtension, params};
+use model::{
+    AddressOfRecord, Epoch, PoolName, WallTime,
+    documents::{ContactListEdit, Document, DocumentKind, Edit, EditError},
+    limits,
+};
+use rusqlite::Connection;
 
 use super::{
     Written,
-    rows::{Home, Homes, Position, algorithms_text, number, operation_octets, store_error, stored},
+    ledger::{Draft, Held, Ledger, LedgerError, derived},
 };
 use crate::{
-    Account, AccountChange, AccountState, AccountWrite, CommitError, Committed, Condition, Credentials,
-    DigestAlgorithm, OperationId, StoreError,
+    Change, CommitError, Committed, Condition, ConflictContent, ConflictId, Credentials, DigestAlgorithm,
+    EntryState, OperationId, OrphanedWrite, Resolution, StoreError, Subject, Write, sealed::json,
 };
 
 /// Makes the changes inside a transaction that the caller commits.
 pub(super) fn commit(
     connection: &Connection,
     file: &Path,
-    home: &PoolName,
+    journal: &PoolName,
     epoch: Epoch,
-    changes: &[AccountChange],
+    changes: &[Change],
 ) -> Result<Written<Vec<Committed>>, CommitError> {
     let max = limits::ACCOUNTS_PER_PAGE_MAX;
     if changes.len() > max {
         return Err(CommitError::TooMany { found: changes.len(), max });
     }
-    let read = |error| store_error(file, error);
-    let mut row = Home::open(connection, file, home)?
-        .ok_or(CommitError::TooManyHomes { max: limits::HOME_POOLS_MAX })?;
-    row.epoch = row.epoch.admit(epoch)?;
-    if row.is_directory_only() {
-        return Err(CommitError::DirectoryOnly { home: home.clone() });
+    let mut ledger = Ledger::open(connection, file, journal)?;
+    ledger.admit::<CommitError>(epoch)?;
+    if !ledger.holds_everything()? {
+        return Err(CommitError::HoldsLess { journal: journal.clone() });
+    }
+    let mut writer = Writer { ledger, epoch };
+    if let Some(first) = changes.first() {
+        writer.ledger.own_leftovers(epoch, first.changed_at, first.operation)?;
     }
     let mut answer = Vec::with_capacity(changes.len());
-    let mut accounts = Vec::with_capacity(changes.len());
     for change in changes {
-        if let Some(repeated) = find_operation(connection, row.id, change).map_err(read)? {
-            let version = repeated.ok_or(CommitError::OperationReused { operation: change.operation })?;
-            answer.push(Committed { version, is_repeated: true });
-            continue;
-        }
-        let present = find_account(connection, file, row.id, &change.aor)?;
-        check_condition(change, &present, home)?;
-        let version = row.accounts.sequence.saturating_add(1);
-        row.accounts = Position { sequence: version, epoch };
-        row.directory = row.accounts;
-        let write = Write::of(change, row.id, row.accounts);
-        write.save(connection, present.replaced).map_err(read)?;
-        accounts.push(after(change, home, row.accounts));
-        answer.push(Committed { version, is_repeated: false });
+        answer.push(match writer.find_repeated(change)? {
+            Some(repeated) => repeated,
+            None => writer.execute(change)?,
+        });
     }
-    row.save(connection).map_err(read)?;
-    forget_replaced(connection, &row).map_err(read)?;
-    Ok(Written { answer, sequence: row.accounts.sequence, accounts: newest_of_each(accounts) })
+    Ok(writer.ledger.finish(answer)?)
 }
 
-/// One account row and its journal row, ready to be written.
-pub(super) struct Write<'a> {
-    pub(super) home: i64,
-    pub(super) at: Position,
-    pub(super) operation: OperationId,
-    pub(super) aor: &'a AddressOfRecord,
-    pub(super) changed_at: u64,
-    pub(super) is_removed: bool,
-    pub(super) credentials: Option<&'a Credentials>,
-    pub(super) algorithms: Option<&'a [DigestAlgorithm]>,
+/// Writes changes of the owner.
+pub(super) struct Writer<'a> {
+    pub(super) ledger: Ledger<'a>,
+    pub(super) epoch: Epoch,
 }
 
-impl<'a> Write<'a> {
-    fn of(change: &'a AccountChange, home: i64, at: Position) -> Self {
-        let (is_removed, credentials, algorithms) = match &change.write {
-            AccountWrite::Put { credentials, algorithms } => {
-                (false, Some(credentials), algorithms.as_deref())
-            }
-            AccountWrite::Remove => (true, None, None),
+impl Writer<'_> {
+    /// What was answered when this operation was executed, if it was.
+    fn find_repeated(&self, change: &Change) -> Result<Option<Committed>, CommitError> {
+        let Some(found) = self.ledger.operation(change.operation)? else { return Ok(None) };
+        let (subject, is_removal) = match &change.write {
+            Write::PutAccount { .. } => (Subject::Account, false),
+            Write::RemoveAccount => (Subject::Account, true),
+            Write::Edit(edit) => (Subject::Document(edit.kind()), false),
+            Write::Resolve { conflict, .. } => (Subject::Conflict(*conflict), true),
         };
-        Self {
-            home,
-            at,
+        let is_same = found.aor == change.aor.as_str()
+            && found.subject == Some(subject)
+            && found.is_removal == is_removal;
+        if !is_same {
+            return Err(CommitError::OperationReused { operation: change.operation });
+        }
+        Ok(Some(Committed { version: found.sequence, is_repeated: true }))
+    }
+
+    fn execute(&mut self, change: &Change) -> Result<Committed, CommitError> {
+        let origin = Origin {
             operation: change.operation,
             aor: &change.aor,
-            changed_at: change.changed_at.as_micros(),
-            is_removed,
-            credentials,
-            algorithms,
+            changed_at: change.changed_at,
+            written_at: change.changed_at,
+        };
+        let condition = change.condition;
+        let version = match &change.write {
+            Write::PutAccount { home, credentials, algorithms } => {
+                let account =
+                    Put { home: home.clone(), credentials: *credentials, algorithms: algorithms.clone() };
+                self.put(origin, condition, account)?
+            }
+            Write::RemoveAccount => self.remove(origin, condition)?,
+            Write::Edit(edit) => return self.edit(origin, condition, edit),
+            Write::Resolve { conflict, resolution } => {
+                self.resolve(origin, condition, *conflict, *resolution)?
+            }
+        };
+        Ok(Committed { version, is_repeated: false })
+    }
+
+    fn put(&mut self, origin: Origin<'_>, condition: Condition, account: Put) -> Result<u64, CommitError> {
+        let elsewhere = self.ledger.homes_elsewhere(origin.aor)?;
+        if condition == Condition::Absent && !elsewhere.is_empty() {
+            return Err(CommitError::Exists { aor: origin.aor.clone(), subject: Subject::Account });
+        }
+        self.check(origin.aor, Subject::Account, condition)?;
+        if let Some(home) = elsewhere.into_iter().find(|home| *home != account.home) {
+            return Err(CommitError::HomedElsewhere { aor: origin.aor.clone(), home });
+        }
+        Ok(self.put_account(origin, account)?)
+    }
+
+    /// Writes an account; when its home changes, restates what a branch holds of its users.
+    pub(super) fn put_account(&mut self, origin: Origin<'_>, account: Put) -> Result<u64, LedgerError> {
+        let before = self.ledger.entry(origin.aor, Subject::Account)?.map(|entry| entry.state);
+        let is_moved = matches!(before, Some(EntryState::Account { home, .. }) if home != account.home);
+        let Put { home, credentials, algorithms } = account;
+        let version = self.write(origin, EntryState::Account { home, credentials, algorithms }, None)?;
+        if is_moved {
+            for entry in self.ledger.belongings(origin.aor)? {
+                if matches!(entry.state.subject(), Subject::Document(kind) if kind.is_for_branch()) {
+                    self.ledger.restate(self.epoch, origin.written_at, origin.operation, entry)?;
+                }
+            }
+        }
+        Ok(version)
+    }
+
+    fn remove(&mut self, origin: Origin<'_>, condition: Condition) -> Result<u64, CommitError> {
+        if self.check(origin.aor, Subject::Account, condition)?.is_none() {
+            return Err(self.missing(origin.aor));
+        }
+        Ok(self.remove_account(origin)?)
+    }
+
+    /// Removes an account and everything of the user in this journal.
+    pub(super) fn remove_account(&mut self, origin: Origin<'_>) -> Result<u64, LedgerError> {
+        let version = self.write(origin, EntryState::Removed(Subject::Account), None)?;
+        for entry in self.ledger.belongings(origin.aor)? {
+            let subject = entry.state.subject();
+            let operation = derived(origin.operation, "removed", origin.aor, subject);
+            self.write(Origin { operation, ..origin }, EntryState::Removed(subject), None)?;
+        }
+        Ok(version)
+    }
+
+    fn edit(
+        &mut self,
+        origin: Origin<'_>,
+        condition: Condition,
+        edit: &Edit,
+    ) -> Result<Committed, CommitError> {
+        if !self.may_have(origin.aor, edit.kind())? {
+            return Err(self.missing(origin.aor));
+        }
+        self.check(origin.aor, Subject::Document(edit.kind()), condition)?;
+        let before = self.document(origin.aor, edit.kind())?;
+        let mut after = before.document.clone();
+        after.apply(edit).map_err(|source| CommitError::Edit { aor: origin.aor.clone(), source })?;
+        if matches!(edit, Edit::CallRecord(_)) && before.version > 0 && after == before.document {
+            return Ok(Committed { version: before.version, is_repeated: true });
+        }
+        let version = self.write_document(origin, after, Some(edit))?;
+        Ok(Committed { version, is_repeated: false })
+    }
+
+    /// Whether a document of this kind can be of this user here: a branch keeps call records in its own
+    /// journal, of users whose accounts are in another.
+    pub(super) fn may_have(&self, aor: &AddressOfRecord, kind: DocumentKind) -> Result<bool, StoreError> {
+        match kind {
+            DocumentKind::CallLog => self.ledger.is_known(aor),
+            DocumentKind::ContactList | DocumentKind::Settings | DocumentKind::VoicePolicy => {
+                Ok(self.present(aor, Subject::Account)?.is_some())
+            }
         }
     }
 
-    /// Writes both rows; `replaced` is the number of the account's previous change in this home pool.
-    pub(super) fn save(&self, connection: &Connection, replaced: Option<u64>) -> rusqlite::Result<()> {
-        self.save_account(connection)?;
-        let mut insert = connection.prepare_cached(
-            "INSERT OR IGNORE INTO journal (home, sequence, epoch, operation, aor, is_removal, is_replaced)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
-        )?;
-        insert.execute(params![
-            self.home,
-            stored(self.at.sequence)?,
-            stored(self.at.epoch.number())?,
-            operation_octets(self.operation),
-            self.aor.as_str(),
-            self.is_removed,
-        ])?;
-        if let Some(sequence) = replaced {
-            connection
-                .prepare_cached("UPDATE journal SET is_replaced = 1 WHERE home = ?1 AND sequence = ?2")?
-                .execute(params![self.home, stored(sequence)?])?;
+    fn resolve(
+        &mut self,
+        origin: Origin<'_>,
+        condition: Condition,
+        id: ConflictId,
+        resolution: Resolution,
+    ) -> Result<u64, CommitError> {
+        let subject = Subject::Conflict(id);
+        let none = || CommitError::NoConflict { aor: origin.aor.clone(), id };
+        let entry = self.ledger.entry(origin.aor, subject)?.ok_or_else(none)?;
+        let EntryState::Conflict(_, content) = entry.state else { return Err(none()) };
+        self.check(origin.aor, subject, condition)?;
+        let version = self.write(origin, EntryState::Removed(subject), None)?;
+        match resolution {
+            Resolution::KeepPresent => {}
+            Resolution::ApplyOrphan => self.apply_orphan(origin, content)?,
+        }
+        Ok(version)
+    }
+
+    fn apply_orphan(&mut self, origin: Origin<'_>, content: ConflictContent) -> Result<(), CommitError> {
+        let subject = content.write.subject();
+        let operation = derived(origin.operation, "applied", origin.aor, subject);
+        let origin = Origin { operation, ..origin };
+        match content.write {
+            OrphanedWrite::Account { home, credentials, algorithms } => {
+                self.put(origin, Condition::Any, Put { home, credentials, algorithms })?;
+            }
+            OrphanedWrite::AccountRemoved => {
+                self.remove(origin, Condition::Any)?;
+            }
+            OrphanedWrite::Edit(edit) => {
+                self.edit(origin, Condition::Any, &edit)?;
+            }
+            OrphanedWrite::DocumentRemoved(_) => {
+                if self.present(origin.aor, subject)?.is_some() {
+                    self.write(origin, EntryState::Removed(subject), None)?;
+                }
+            }
+            OrphanedWrite::Document(orphan) => {
+                if !self.may_have(origin.aor, orphan.kind())? {
+                    return Err(self.missing(origin.aor));
+                }
+                let present = self.document(origin.aor, orphan.kind())?.document;
+                let refused = |source| CommitError::Edit { aor: origin.aor.clone(), source };
+                let united = unite(present, &orphan).map_err(refused)?;
+                self.write_document(origin, united, None)?;
+            }
         }
         Ok(())
     }
 
-    /// Writes the account row only.
-    pub(super) fn save_account(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut upsert = connection.prepare_cached(
-            "INSERT INTO account (aor, home, version, epoch, operation, changed_at, is_removed,
-                                  ha1_md5, ha1_sha256, algorithms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
-             ON CONFLICT (aor, home) DO UPDATE SET
-                 version = excluded.version, epoch = excluded.epoch, operation = excluded.operation,
-                 changed_at = excluded.changed_at, is_removed = excluded.is_removed,
-                 ha1_md5 = excluded.ha1_md5, ha1_sha256 = excluded.ha1_sha256,
-                 algorithms = excluded.algorithms",
-        )?;
-        upsert.execute(params![
-            self.aor.as_str(),
-            self.home,
-            stored(self.at.sequence)?,
-            stored(self.at.epoch.number())?,
-            operation_octets(self.operation),
-            stored(self.changed_at)?,
-            self.is_removed,
-            self.credentials.map(|credentials| credentials.ha1_md5),
-            self.credentials.map(|credentials| credentials.ha1_sha256),
-            algorithms_text(self.algorithms),
-        ])?;
-        Ok(())
+    /// A document as it is now; empty with version 0 before its first edit.
+    pub(super) fn document(&self, aor: &AddressOfRecord, kind: DocumentKind) -> Result<Present, StoreError> {
+        let entry = self.ledger.entry(aor, Subject::Document(kind))?;
+        Ok(match entry.map(|entry| (entry.sequence, entry.state)) {
+            Some((version, EntryState::Document(document))) => Present { version, document },
+            Some(_) | None => Present { version: 0, document: Document::empty(kind) },
+        })
+    }
+
+    /// Writes a document; its size is bounded.
+    fn write_document(
+        &mut self,
+        origin: Origin<'_>,
+        document: Document,
+        edit: Option<&Edit>,
+    ) -> Result<u64, CommitError> {
+        let (bytes, max) = (json(&document).len(), limits::DOCUMENT_BYTES_MAX);
+        if bytes > max {
+            let (aor, kind) = (origin.aor.clone(), document.kind());
+            return Err(CommitError::DocumentTooLarge { aor, kind, bytes, max });
+        }
+        Ok(self.write(origin, EntryState::Document(document), edit)?)
+    }
+
+    pub(super) fn write(
+        &mut self,
+        origin: Origin<'_>,
+        state: EntryState,
+        edit: Option<&Edit>,
+    ) -> Result<u64, LedgerError> {
+        let Origin { operation, aor, changed_at, written_at } = origin;
+        let draft = Draft { operation, aor: aor.clone(), changed_at, state };
+        self.ledger.write(self.epoch, written_at, draft, edit)
+    }
+
+    /// What is held of a subject when it is not removed.
+    pub(super) fn present(
+        &self,
+        aor: &AddressOfRecord,
+        subject: Subject,
+    ) -> Result<Option<Held>, StoreError> {
+        Ok(self.ledger.held(aor, subject)?.filter(|held| !held.is_removed))
+    }
+
+    fn check(
+        &self,
+        aor: &AddressOfRecord,
+        subject: Subject,
+        condition: Condition,
+    ) -> Result<Option<Held>, CommitError> {
+        let present = self.present(aor, subject)?;
+        let found = present.map_or(0, |held| held.version);
+        match condition {
+            Condition::Absent if present.is_some() => Err(CommitError::Exists { aor: aor.clone(), subject }),
+            Condition::Version(expected) if present.is_none() || found != expected => {
+                Err(CommitError::Changed { aor: aor.clone(), subject, expected, found })
+            }
+            Condition::Absent | Condition::Version(_) | Condition::Any => Ok(present),
+        }
+    }
+
+    fn missing(&self, aor: &AddressOfRecord) -> CommitError {
+        CommitError::Missing { aor: aor.clone(), journal: self.ledger.row.name.clone() }
     }
 }
 
-/// Forgets changes that later ones replaced, when they are older than what is remembered.
-pub(super) fn forget_replaced(connection: &Connection, row: &Home) -> rusqlite::Result<()> {
-    let oldest = row.accounts.sequence.saturating_sub(limits::JOURNAL_OPERATIONS_MAX);
-    connection
-        .prepare_cached("DELETE FROM journal WHERE home = ?1 AND sequence <= ?2 AND is_replaced")?
-        .execute(params![row.id, stored(oldest)?])?;
-    Ok(())
+/// Where a change comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Origin<'c> {
+    pub(super) operation: OperationId,
+    pub(super) aor: &'c AddressOfRecord,
+    /// When it was asked for.
+    pub(super) changed_at: WallTime,
+    /// When it came into this journal.
+    pub(super) written_at: WallTime,
 }
 
-/// Keeps the last state of each account, in the order in which they changed last.
-pub(super) fn newest_of_each(mut accounts: Vec<AccountState>) -> Vec<AccountState> {
-    let mut seen = hashbrown::HashSet::with_capacity(accounts.len());
-    accounts.reverse();
-    accounts.retain(|account| match account {
-        AccountState::Present(Account { aor, .. }) | AccountState::Removed(aor) => seen.insert(aor.clone()),
-    });
-    accounts.reverse();
-    accounts
+/// What an account shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Put {
+    pub(super) home: PoolName,
+    pub(super) credentials: Credentials,
+    pub(super) algorithms: Option<Vec<DigestAlgorithm>>,
 }
 
-/// The number under which this operation is in the journal: `None` = it is not, `Some(None)` = for another
-/// change.
-fn find_operation(
-    connection: &Connection,
-    home: i64,
-    change: &AccountChange,
-) -> rusqlite::Result<Option<Option<u64>>> {
-    let mut query = connection.prepare_cached(
-        "SELECT sequence, home = ?2 AND aor = ?3 AND is_removal = ?4 FROM journal WHERE operation = ?1",
-    )?;
-    let is_removal = matches!(change.write, AccountWrite::Remove);
-    query
-        .query_row(
-            params![operation_octets(change.operation), home, change.aor.as_str(), is_removal],
-            |row| {
-                let is_same: bool = row.get(1)?;
-                Ok(is_same.then_some(number(row, 0)?))
-            },
-        )
-        .optional()
+/// A document before a change.
+pub(super) struct Present {
+    pub(super) version: u64,
+    pub(super) document: Document,
 }
 
-/// What is known of an address-of-record before a change.
-struct Present {
-    /// Version of the account in this home pool.
-    here: Option<u64>,
-    /// Another home pool that has one.
-    elsewhere: Option<PoolName>,
-    /// Number of the last change in this home pool, a removal included.
-    replaced: Option<u64>,
-}
-
-fn find_account(
-    connection: &Connection,
-    file: &Path,
-    home: i64,
-    aor: &AddressOfRecord,
-) -> Result<Present, StoreError> {
-    let read = |error| store_error(file, error);
-    let mut query = connection
-        .prepare_cached("SELECT home, version, is_removed FROM account WHERE aor = ?1 ORDER BY home")
-        .map_err(read)?;
-    let mut found = query.query([aor.as_str()]).map_err(read)?;
-    let mut present = Present { here: None, elsewhere: None, replaced: None };
-    while let Some(row) = found.next().map_err(read)? {
-        let (row_home, version): (i64, u64) = (row.get(0).map_err(read)?, number(row, 1).map_err(read)?);
-        let is_removed: bool = row.get(2).map_err(read)?;
-        if row_home == home {
-            present.replaced = Some(version);
-            present.here = (!is_removed).then_some(version);
-        } else if !is_removed {
-            present.elsewhere = Homes::load(connection, file)?.name(row_home).cloned();
+/// Two versions of a document with nothing of either lost; of documents that are replaced as a whole, the
+/// orphan.
+pub(super) fn unite(mut present: Document, orphan: &Document) -> Result<Document, EditError> {
+    match orphan {
+        Document::ContactList(list) => {
+            for group in list.groups() {
+                let edit = ContactListEdit::PutGroup { group: group.clone() };
+                present.apply(&Edit::ContactList(edit))?;
+            }
+            for (contact, listed) in list.contacts() {
+                let edit = ContactListEdit::Put { contact: contact.clone(), listed: listed.clone() };
+                present.apply(&Edit::ContactList(edit))?;
+            }
         }
+        Document::CallLog(log) => {
+            for record in log.records() {
+                present.apply(&Edit::CallRecord(record.clone()))?;
+            }
+        }
+        Document::Settings(settings) => present.apply(&Edit::Settings(settings.clone()))?,
+        Document::VoicePolicy(policy) => present.apply(&Edit::VoicePolicy(policy.clone()))?,
     }
     Ok(present)
-}
-
-fn check_condition(change: &AccountChange, present: &Present, home: &PoolName) -> Result<(), CommitError> {
-    let aor = || change.aor.clone();
-    let exists = present.here.is_some() || present.elsewhere.is_some();
-    match change.condition {
-        Condition::Absent if exists => return Err(CommitError::Exists { aor: aor() }),
-        Condition::Version(expected) if present.here != Some(expected) => {
-            return Err(CommitError::Changed { aor: aor(), expected, found: present.here.unwrap_or(0) });
-        }
-        Condition::Absent | Condition::Version(_) | Condition::Any => {}
-    }
-    match (&change.write, &present.elsewhere) {
-        (AccountWrite::Put { .. }, Some(elsewhere)) => {
-            Err(CommitError::HomedElsewhere { aor: aor(), home: elsewhere.clone() })
-        }
-        (AccountWrite::Remove, _) if present.here.is_none() => {
-            Err(CommitError::Missing { aor: aor(), home: home.clone() })
-        }
-        (AccountWrite::Put { .. } | AccountWrite::Remove, _) => Ok(()),
-    }
-}
-
-fn after(change: &AccountChange, home: &PoolName, at: Position) -> AccountState {
-    match &change.write {
-        AccountWrite::Put { credentials, algorithms } => AccountState::Present(Account {
-            aor: change.aor.clone(),
-            home: home.clone(),
-            credentials: Some(*credentials),
-            algorithms: algorithms.clone(),
-            version: at.sequence,
-            epoch: at.epoch,
-            changed_at: change.changed_at,
-        }),
-        AccountWrite::Remove => AccountState::Removed(change.aor.clone()),
-    }
 }

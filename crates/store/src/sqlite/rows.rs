@@ -1,226 +1,248 @@
-//! Rows of the user database as types, and SQLite's errors as ours.
+//! Rows of accounts, documents and conflicts as types, and SQLite's errors as ours.
 
 use std::path::Path;
 
-use model::{AddressOfRecord, Epoch, PoolName, WallTime, limits};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, ffi, params};
+use model::{
+    AddressOfRecord, Epoch, PoolName, WallTime,
+    documents::{Document, DocumentKind},
+};
+use rusqlite::{ErrorCode, Row, ffi};
 
-use crate::{Account, Credentials, Cursor, DigestAlgorithm, OperationId, Scope, StoreError};
+use super::pools::Pools;
+use crate::{
+    Account, AccountState, Conflict, ConflictId, Credentials, DigestAlgorithm, DocumentState, Entry,
+    EntryState, OperationId, StoreError, StoredDocument, Subject,
+};
 
-/// What [`RawAccount::read`] reads, in its order.
-pub(super) const ACCOUNT_COLUMNS: &str =
-    "home, aor, version, epoch, changed_at, ha1_md5, ha1_sha256, algorithms";
+/// What [`RawRow::read`] reads, in its order.
+pub(super) const COLUMNS: &str = "journal, version, aor, kind, key, epoch, operation, changed_at, is_removed,
+     home, ha1_md5, ha1_sha256, algorithms, body";
+/// The same without secrets and bodies, which are then not read from the file at all.
+pub(super) const LISTED_COLUMNS: &str = "journal, version, aor, kind, key, epoch, operation, changed_at,
+     is_removed, home, NULL, NULL, NULL, NULL";
 
-/// The row of one home pool.
-#[derive(Clone, Debug)]
-pub(super) struct Home {
-    pub(super) id: i64,
-    pub(super) epoch: Epoch,
-    pub(super) accounts: Position,
-    pub(super) directory: Position,
-}
-
-/// How far something is held in a journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) sequence: u64,
-    pub(super) epoch: Epoch,
-}
-
-impl Position {
-    pub(super) fn cursor(self, home: &PoolName) -> Cursor {
-        Cursor { home: home.clone(), sequence: self.sequence, epoch: self.epoch }
-    }
-}
-
-impl Home {
-    const COLUMNS: &'static str =
-        "id, epoch, accounts_sequence, accounts_epoch, directory_sequence, directory_epoch, name";
-
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let position = |at: usize| -> rusqlite::Result<Position> {
-            Ok(Position { sequence: number(row, at)?, epoch: Epoch::new(number(row, at.saturating_add(1))?) })
-        };
-        Ok(Self {
-            id: row.get(0)?,
-            epoch: Epoch::new(number(row, 1)?),
-            accounts: position(2)?,
-            directory: position(4)?,
-        })
-    }
-
-    /// The row of this home pool.
-    pub(super) fn find(connection: &Connection, home: &PoolName) -> rusqlite::Result<Option<Self>> {
-        let sql = format!("SELECT {} FROM home WHERE name = ?1", Self::COLUMNS);
-        connection.prepare_cached(&sql)?.query_row([home.as_str()], Self::read).optional()
-    }
-
-    /// The row of this home pool, created when there is none; `None` when there are too many.
-    pub(super) fn open(
-        connection: &Connection,
-        file: &Path,
-        home: &PoolName,
-    ) -> Result<Option<Self>, StoreError> {
-        let read = |error| store_error(file, error);
-        if let Some(row) = Self::find(connection, home).map_err(read)? {
-            return Ok(Some(row));
-        }
-        let count: i64 =
-            connection.query_row("SELECT count(*) FROM home", [], |row| row.get(0)).map_err(read)?;
-        if usize::try_from(count).unwrap_or(usize::MAX) >= limits::HOME_POOLS_MAX {
-            return Ok(None);
-        }
-        connection
-            .execute("INSERT INTO home VALUES (NULL, ?1, 0, 0, 0, 0, 0)", [home.as_str()])
-            .map_err(read)?;
-        let start = Position { sequence: 0, epoch: Epoch::ZERO };
-        let id = connection.last_insert_rowid();
-        Ok(Some(Self { id, epoch: Epoch::ZERO, accounts: start, directory: start }))
-    }
-
-    /// Writes the row back.
-    pub(super) fn save(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut update = connection.prepare_cached(
-            "UPDATE home SET epoch = ?2, accounts_sequence = ?3, accounts_epoch = ?4, directory_sequence = ?5,
-             directory_epoch = ?6 WHERE id = ?1",
-        )?;
-        update.execute(params![
-            self.id,
-            stored(self.epoch.number())?,
-            stored(self.accounts.sequence)?,
-            stored(self.accounts.epoch.number())?,
-            stored(self.directory.sequence)?,
-            stored(self.directory.epoch.number())?,
-        ])?;
-        Ok(())
-    }
-
-    /// How far this scope is held.
-    pub(super) const fn at(&self, scope: Scope) -> Position {
-        match scope {
-            Scope::Accounts => self.accounts,
-            Scope::Directory => self.directory,
-        }
-    }
-
-    /// Whether users are known here whose accounts are not.
-    pub(super) const fn is_directory_only(&self) -> bool {
-        self.directory.sequence > self.accounts.sequence
-    }
-}
-
-/// The rows of all home pools, in order of name.
-pub(super) struct Homes(Vec<(PoolName, Home)>);
-
-impl Homes {
-    pub(super) fn load(connection: &Connection, file: &Path) -> Result<Self, StoreError> {
-        let read = |error| store_error(file, error);
-        let sql = format!("SELECT {} FROM home ORDER BY name", Home::COLUMNS);
-        let mut query = connection.prepare_cached(&sql).map_err(read)?;
-        let mut found = query.query([]).map_err(read)?;
-        let mut homes = Vec::new();
-        while let Some(row) = found.next().map_err(read)? {
-            let name: String = row.get(6).map_err(read)?;
-            let name = PoolName::new(&name).map_err(|error| StoreError::corrupt(file, error))?;
-            homes.push((name, Home::read(row).map_err(read)?));
-        }
-        Ok(Self(homes))
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&PoolName, &Home)> {
-        self.0.iter().map(|(name, row)| (name, row))
-    }
-
-    pub(super) fn id(&self, home: &PoolName) -> Option<i64> {
-        self.iter().find(|(name, _)| *name == home).map(|(_, row)| row.id)
-    }
-
-    pub(super) fn name(&self, id: i64) -> Option<&PoolName> {
-        self.iter().find(|(_, row)| row.id == id).map(|(name, _)| name)
-    }
-}
-
-/// An account as SQLite holds it.
-pub(super) struct RawAccount {
-    home: i64,
-    aor: String,
+/// A row as SQLite holds it.
+pub(super) struct RawRow {
+    journal: i64,
     version: u64,
+    aor: String,
+    kind: i64,
+    key: Vec<u8>,
     epoch: u64,
+    operation: [u8; 16],
     changed_at: u64,
+    is_removed: bool,
+    home: Option<i64>,
     ha1_md5: Option<[u8; 16]>,
     ha1_sha256: Option<[u8; 32]>,
     algorithms: Option<String>,
+    body: Option<String>,
 }
 
-impl RawAccount {
+impl RawRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
-            home: row.get(0)?,
-            aor: row.get(1)?,
-            version: number(row, 2)?,
-            epoch: number(row, 3)?,
-            changed_at: number(row, 4)?,
-            ha1_md5: row.get(5)?,
-            ha1_sha256: row.get(6)?,
-            algorithms: row.get(7)?,
+            journal: row.get(0)?,
+            version: number(row, 1)?,
+            aor: row.get(2)?,
+            kind: row.get(3)?,
+            key: row.get(4)?,
+            epoch: number(row, 5)?,
+            operation: row.get(6)?,
+            changed_at: number(row, 7)?,
+            is_removed: row.get(8)?,
+            home: row.get(9)?,
+            ha1_md5: row.get(10)?,
+            ha1_sha256: row.get(11)?,
+            algorithms: row.get(12)?,
+            body: row.get(13)?,
         })
     }
 
-    pub(super) fn check(self, homes: &Homes, file: &Path) -> Result<Account, StoreError> {
-        let home = homes
-            .name(self.home)
-            .ok_or_else(|| StoreError::corrupt(file, format!("{} has no home pool", self.aor)))?
-            .clone();
-        Ok(Account {
-            aor: address(&self.aor, file)?,
-            home,
-            credentials: credentials(self.ha1_md5, self.ha1_sha256),
-            algorithms: algorithms(self.algorithms.as_deref(), file)?,
-            version: self.version,
+    /// Octets of the body, for the bound of a page.
+    pub(super) fn body_bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, String::len)
+    }
+
+    /// In whose journal it is, and what it is.
+    pub(super) fn check(self, pools: &Pools, file: &Path) -> Result<(PoolName, Entry), StoreError> {
+        let damaged = |what: &str| StoreError::corrupt(file, format!("{}: {what}", self.aor));
+        let subject = subject(self.kind, &self.key).ok_or_else(|| damaged("unknown kind of row"))?;
+        let body = || self.body.as_deref().ok_or_else(|| damaged("a row without content"));
+        let state = match subject {
+            _ if self.is_removed => EntryState::Removed(subject),
+            Subject::Account => {
+                let home = self.home.ok_or_else(|| damaged("an account without home"))?;
+                let home = pools.name(home, file)?;
+                match (self.ha1_md5, self.ha1_sha256) {
+                    (Some(ha1_md5), Some(ha1_sha256)) => EntryState::Account {
+                        home,
+                        credentials: Credentials { ha1_md5, ha1_sha256 },
+                        algorithms: algorithms(self.algorithms.as_deref(), file)?,
+                    },
+                    (None, _) | (_, None) => EntryState::Listed { home },
+                }
+            }
+            Subject::Document(kind) => {
+                let document: Document =
+                    serde_json::from_str(body()?).map_err(|error| StoreError::corrupt(file, error))?;
+                if document.kind() != kind {
+                    return Err(damaged("a document of another kind"));
+                }
+                EntryState::Document(document)
+            }
+            Subject::Conflict(id) => {
+                let content = serde_json::from_str(body()?).map_err(|error| StoreError::corrupt(file, error));
+                EntryState::Conflict(id, content?)
+            }
+        };
+        let entry = Entry {
+            sequence: self.version,
             epoch: Epoch::new(self.epoch),
+            operation: OperationId::new(u128::from_be_bytes(self.operation)),
+            aor: address(&self.aor, file)?,
             changed_at: WallTime::from_micros(self.changed_at),
-        })
+            state,
+        };
+        Ok((pools.name(self.journal, file)?, entry))
     }
 }
 
-/// Hands over the accounts of one home pool, or of all, in order of address-of-record.
-pub(super) fn each_account(
-    connection: &Connection,
-    file: &Path,
-    home: Option<i64>,
-    each: &mut dyn FnMut(Account),
-) -> Result<(), StoreError> {
-    let read = |error| store_error(file, error);
-    let homes = Homes::load(connection, file)?;
-    let only = if home.is_some() { "home = ?1" } else { "?1 IS NULL" };
-    let sql = format!("SELECT {ACCOUNT_COLUMNS} FROM account WHERE {only} AND NOT is_removed ORDER BY aor");
-    let mut query = connection.prepare_cached(&sql).map_err(read)?;
-    let mut found = query.query([home]).map_err(read)?;
-    while let Some(row) = found.next().map_err(read)? {
-        each(RawAccount::read(row).map_err(read)?.check(&homes, file)?);
+/// The account that an entry is; `None` when it is none.
+pub(super) fn account(journal: PoolName, entry: Entry) -> Option<Account> {
+    let (home, credentials, algorithms) = match entry.state {
+        EntryState::Account { home, credentials, algorithms } => (home, Some(credentials), algorithms),
+        EntryState::Listed { home } => (home, None, None),
+        EntryState::Removed(_) | EntryState::Document(_) | EntryState::Conflict(..) => return None,
+    };
+    Some(Account {
+        aor: entry.aor,
+        journal,
+        home,
+        credentials,
+        algorithms,
+        version: entry.sequence,
+        epoch: entry.epoch,
+        changed_at: entry.changed_at,
+    })
+}
+
+/// The document that an entry is; `None` when it is none.
+pub(super) fn document(journal: PoolName, entry: Entry) -> Option<StoredDocument> {
+    let EntryState::Document(document) = entry.state else { return None };
+    Some(StoredDocument {
+        journal,
+        aor: entry.aor,
+        document,
+        version: entry.sequence,
+        epoch: entry.epoch,
+        changed_at: entry.changed_at,
+    })
+}
+
+/// The conflict that an entry is; `None` when it is none.
+pub(super) fn conflict(journal: PoolName, entry: Entry) -> Option<Conflict> {
+    let EntryState::Conflict(id, content) = entry.state else { return None };
+    Some(Conflict {
+        id,
+        journal,
+        aor: entry.aor,
+        version: entry.sequence,
+        found_at: entry.changed_at,
+        content,
+    })
+}
+
+/// What followers are told: accounts, and the documents that routing needs.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) accounts: Vec<AccountState>,
+    pub(super) documents: Vec<DocumentState>,
+}
+
+impl Told {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.accounts.is_empty() && self.documents.is_empty()
     }
-    Ok(())
+
+    pub(super) const fn len(&self) -> usize {
+        self.accounts.len().saturating_add(self.documents.len())
+    }
+
+    pub(super) fn push(&mut self, journal: &PoolName, entry: Entry) {
+        match &entry.state {
+            EntryState::Removed(subject) => self.push_removed(entry.aor, *subject),
+            EntryState::Account { .. } | EntryState::Listed { .. } => {
+                self.accounts.extend(account(journal.clone(), entry).map(AccountState::Present));
+            }
+            EntryState::Document(found) if found.kind().is_for_branch() => {
+                self.documents.extend(document(journal.clone(), entry).map(DocumentState::Present));
+            }
+            EntryState::Document(_) | EntryState::Conflict(..) => {}
+        }
+    }
+
+    pub(super) fn push_removed(&mut self, aor: AddressOfRecord, subject: Subject) {
+        match subject {
+            Subject::Account => self.accounts.push(AccountState::Removed(aor)),
+            Subject::Document(kind) if kind.is_for_branch() => {
+                self.documents.push(DocumentState::Removed { aor, kind });
+            }
+            Subject::Document(_) | Subject::Conflict(_) => {}
+        }
+    }
+
+    /// Keeps the last state of each, in the order in which they changed last.
+    pub(super) fn newest_of_each(mut self) -> Self {
+        keep_newest(&mut self.accounts, |state| match state {
+            AccountState::Present(Account { aor, .. }) | AccountState::Removed(aor) => (aor.clone(), None),
+        });
+        keep_newest(&mut self.documents, |state| match state {
+            DocumentState::Present(found) => (found.aor.clone(), Some(found.document.kind())),
+            DocumentState::Removed { aor, kind } => (aor.clone(), Some(*kind)),
+        });
+        self
+    }
+}
+
+fn keep_newest<T>(states: &mut Vec<T>, key: impl Fn(&T) -> (AddressOfRecord, Option<DocumentKind>)) {
+    let mut seen = hashbrown::HashSet::with_capacity(states.len());
+    states.reverse();
+    states.retain(|state| seen.insert(key(state)));
+    states.reverse();
+}
+
+/// The columns `kind` and `key` of a subject.
+pub(super) fn subject_key(subject: Subject) -> (i64, Vec<u8>) {
+    match subject {
+        Subject::Account => (0, Vec::new()),
+        Subject::Document(DocumentKind::ContactList) => (1, Vec::new()),
+        Subject::Document(DocumentKind::Settings) => (2, Vec::new()),
+        Subject::Document(DocumentKind::VoicePolicy) => (3, Vec::new()),
+        Subject::Document(DocumentKind::CallLog) => (4, Vec::new()),
+        Subject::Conflict(id) => (5, id.number().to_be_bytes().to_vec()),
+    }
+}
+
+/// Reads what [`subject_key`] wrote.
+pub(super) fn subject(kind: i64, key: &[u8]) -> Option<Subject> {
+    match kind {
+        0 => Some(Subject::Account),
+        1 => Some(Subject::Document(DocumentKind::ContactList)),
+        2 => Some(Subject::Document(DocumentKind::Settings)),
+        3 => Some(Subject::Document(DocumentKind::VoicePolicy)),
+        4 => Some(Subject::Document(DocumentKind::CallLog)),
+        5 => Some(Subject::Conflict(ConflictId::new(u128::from_be_bytes(key.try_into().ok()?)))),
+        _ => None,
+    }
 }
 
 pub(super) fn address(text: &str, file: &Path) -> Result<AddressOfRecord, StoreError> {
     AddressOfRecord::new(text).map_err(|error| StoreError::corrupt(file, error))
 }
 
-pub(super) const fn credentials(
-    ha1_md5: Option<[u8; 16]>,
-    ha1_sha256: Option<[u8; 32]>,
-) -> Option<Credentials> {
-    match (ha1_md5, ha1_sha256) {
-        (Some(ha1_md5), Some(ha1_sha256)) => Some(Credentials { ha1_md5, ha1_sha256 }),
-        (None, _) | (_, None) => None,
-    }
-}
-
 /// Reads what [`algorithms_text`] wrote.
-pub(super) fn algorithms(
-    text: Option<&str>,
-    file: &Path,
-) -> Result<Option<Vec<DigestAlgorithm>>, StoreError> {
+fn algorithms(text: Option<&str>, file: &Path) -> Result<Option<Vec<DigestAlgorithm>>, StoreError> {
     let Some(text) = text else { return Ok(None) };
     let tokens = text.split(',').filter(|token| !token.is_empty());
     tokens

@@ -7,6 +7,8 @@ use hashbrown::HashMap;
 use model::{PoolName, RoutingGroup};
 use registrar::GroupState;
 
+use super::feed::Feed;
+
 /// Home pools by name. Only the writer adds; nobody removes.
 #[derive(Default)]
 pub(super) struct Homes(ArcSwap<Map>);
@@ -26,16 +28,19 @@ impl Homes {
     }
 }
 
-/// The routing groups of one home pool, one for each number.
-pub(super) struct Groups(Vec<RwLock<GroupState>>);
+/// The routing groups of one home pool, one for each number, and who changed last in them.
+pub(super) struct Groups {
+    groups: Vec<RwLock<GroupState>>,
+    pub(super) feed: Arc<Feed>,
+}
 
 impl Groups {
-    pub(super) fn empty() -> Self {
-        Self::new(RoutingGroup::all().map(|_| GroupState::new()))
+    pub(super) fn empty(feed: Arc<Feed>) -> Self {
+        Self::new(RoutingGroup::all().map(|_| GroupState::new()), feed)
     }
 
-    pub(super) fn new(groups: impl Iterator<Item = GroupState>) -> Self {
-        Self(groups.map(RwLock::new).collect())
+    pub(super) fn new(groups: impl Iterator<Item = GroupState>, feed: Arc<Feed>) -> Self {
+        Self { groups: groups.map(RwLock::new).collect(), feed }
     }
 
     pub(super) fn read<T>(&self, group: RoutingGroup, read: impl FnOnce(&GroupState) -> T) -> T {
@@ -47,7 +52,7 @@ impl Groups {
     }
 
     fn lock(&self, group: RoutingGroup) -> &RwLock<GroupState> {
-        self.0
+        self.groups
             .get(usize::from(group.number()))
             .expect("invariant: one group for each number of a routing group")
     }

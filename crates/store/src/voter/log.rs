@@ -17,7 +17,7 @@ use raft_engine::{
 };
 use registrar::Command;
 
-use super::{LogPolicy, snapshot::sync_directory, tail};
+use super::{LogPolicy, filled::FilledFiles, snapshot::sync_directory, tail};
 use crate::{Cause, StoreError, chain, lock::patiently};
 
 /// The raft group that holds no entries but the numbers of the home pools.
@@ -73,7 +73,7 @@ pub(super) struct Batch {
 
 /// The log of all routing groups.
 pub(super) struct Log {
-    engine: Engine,
+    engine: Engine<FilledFiles>,
     directory: PathBuf,
 }
 
@@ -112,7 +112,7 @@ impl Log {
             ..Config::default()
         };
         let engine = patiently(|| {
-            catch_unwind(|| Engine::open(config.clone()))
+            catch_unwind(|| Engine::open_with_file_system(config.clone(), Arc::new(FilledFiles)))
                 .map_err(|panic| StoreError::corrupt(directory, panic_text(&*panic)))?
                 .map_err(|error| store_error(directory, error))
         })?;

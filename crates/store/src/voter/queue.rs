@@ -63,9 +63,9 @@ struct Waiting {
     last_batch: usize,
 }
 
-/// How long the writer lets commands gather when many came together before. A commit costs the disk and two
-/// switches of threads whatever is in it; a phone does not notice a third of a millisecond.
-const GATHER: Duration = Duration::from_micros(300);
+/// How long the writer lets commands gather when many came together before. A commit costs the disk and
+/// several switches of threads whatever is in it; a phone does not notice a millisecond.
+const GATHER: Duration = Duration::from_millis(1);
 /// Batches below this are written at once: nothing is gained by waiting for one or two.
 const GATHER_FROM: usize = 8;
 
@@ -139,11 +139,12 @@ impl Queue {
         }
     }
 
-    /// The queue, after a short time for twice as many commands to gather as came together last time.
+    /// The queue, after a short time for more to gather: as many commands as were just answered may be on
+    /// their way again, beside those that came meanwhile.
     fn gathered(&self) -> MutexGuard<'_, Waiting> {
         let mut waiting = self.waiting();
-        let hoped = waiting.last_batch.saturating_mul(2).min(limits::COMMIT_BATCH_MAX);
-        if waiting.last_batch < GATHER_FROM || waiting.commands >= hoped {
+        let hoped = waiting.last_batch.saturating_add(waiting.commands).min(limits::COMMIT_BATCH_MAX);
+        if hoped < GATHER_FROM || waiting.commands >= hoped {
             return waiting;
         }
         waiting.wake_at = Some(hoped);

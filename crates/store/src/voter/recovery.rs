@@ -8,6 +8,7 @@ use registrar::GroupState;
 
 use super::{
     LogPolicy,
+    feed::Feeds,
     groups::{Groups, Homes},
     log::{Log, Region},
     snapshot,
@@ -24,6 +25,7 @@ pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) struct Recovered {
     pub(super) log: Arc<Log>,
     pub(super) homes: Homes,
+    pub(super) feeds: Feeds,
     /// Twelve for each home pool, by its number.
     pub(super) slots: Vec<Slot>,
     pub(super) first_slots: HashMap<PoolName, usize>,
@@ -37,7 +39,7 @@ pub(super) fn recover(directory: &Path, policy: LogPolicy) -> Result<Recovered, 
     let mut files = snapshot::prepare(&snapshots)?;
     let mut numbered = log.homes()?;
     numbered.sort_by_key(|(_, number)| *number);
-    let homes = Homes::default();
+    let (homes, feeds) = (Homes::default(), Feeds::default());
     let mut slots = Vec::new();
     let mut first_slots = HashMap::new();
     for ((home, number), expected) in numbered.into_iter().zip(1_u32..) {
@@ -50,7 +52,7 @@ pub(super) fn recover(directory: &Path, policy: LogPolicy) -> Result<Recovered, 
         let recovered = recover_home(&log, &snapshots, &home, number)?;
         first_slots.insert(home.clone(), slots.len());
         let (states, logs): (Vec<_>, Vec<_>) = recovered.into_iter().unzip();
-        let groups = Arc::new(Groups::new(states.into_iter()));
+        let groups = Arc::new(Groups::new(states.into_iter(), feeds.of(&home)));
         for log in logs {
             slots.push(Slot::new(home.clone(), log.region, Arc::clone(&groups), log.last, log.commands));
         }
@@ -62,7 +64,7 @@ pub(super) fn recover(directory: &Path, policy: LogPolicy) -> Result<Recovered, 
             "its home pool has no log: the log directory was emptied or replaced",
         ));
     }
-    Ok(Recovered { log: Arc::new(log), homes, slots, first_slots })
+    Ok(Recovered { log: Arc::new(log), homes, feeds, slots, first_slots })
 }
 
 /// What the log of a group holds.

@@ -166,7 +166,7 @@ impl Writer {
         let first = self.slots.len();
         let number = u32::try_from(self.homes.len()).unwrap_or(u32::MAX).saturating_add(1);
         self.batch.add_home(home, number)?;
-        let groups = Arc::new(Groups::empty());
+        let groups = Arc::new(Groups::empty(self.shared.feeds.of(home)));
         for group in RoutingGroup::all() {
             let region = Region { home_number: number, group };
             self.slots.push(Slot::new(home.clone(), region, Arc::clone(&groups), 0, 0));
@@ -257,6 +257,12 @@ fn apply(slot: &mut Slot, submissions: &[Submission], results: &mut [Results]) {
             }
         }
     });
+    // Before anybody is answered: what was acknowledged is in the feed.
+    slot.groups.feed.push(members.iter().filter_map(|(submission, place)| {
+        let command = submissions.get(*submission)?.commands.get(*place)?;
+        let result = results.get(*submission)?.get(*place)?;
+        matches!(result, Ok(Outcome::Registered { .. })).then(|| command.change.user().cloned())?
+    }));
     slot.members.clear();
 }
 

@@ -13,8 +13,8 @@ use std::{
 use model::{AddressOfRecord, Chance, Epoch, PoolName, WallTime};
 use registrar::{OperationId, Outcome};
 use store::{
-    AccountChange, AccountWrite, CasOutcome, Condition, ControlStore, Credentials, HotStore, LogPolicy,
-    RedbControlStore, Scope, SingleVoterHotStore, SqliteUserStore, UserStore,
+    CasOutcome, Change, Condition, ControlStore, Credentials, HotStore, LogPolicy, RedbControlStore, Scope,
+    SingleVoterHotStore, SqliteUserStore, UserStore,
     conformance::{register, user},
 };
 use tempfile::TempDir;
@@ -108,9 +108,10 @@ fn committed_accounts_survive_sigkill() {
             );
         }
         store.check().unwrap();
-        let page = store.journal(&store::Cursor::start(home.clone()), usize::MAX, Scope::Accounts).unwrap();
+        let page =
+            store.journal(&store::Cursor::start(home.clone()), usize::MAX, &Scope::Everything).unwrap();
         page.check().unwrap();
-        let last = store.cursor(&home, Scope::Accounts).unwrap().sequence;
+        let last = store.cursor(&home, &Scope::Everything).unwrap().sequence;
         assert_eq!(last % 3, 0, "a batch is there as a whole or not at all");
     }
 }
@@ -125,14 +126,15 @@ fn write_accounts(file: &Path, start: u64) -> ! {
 }
 
 /// Three changes of one transaction.
-fn account_batch(number: u64) -> Vec<AccountChange> {
+fn account_batch(number: u64) -> Vec<Change> {
     (0..3)
-        .map(|part| AccountChange {
+        .map(|part| Change {
             operation: OperationId::new(u128::from(number * 3 + part)),
             aor: AddressOfRecord::new(&format!("sip:u{}-{part}@example.com", number % 50)).unwrap(),
             changed_at: NOW,
             condition: Condition::Any,
-            write: AccountWrite::Put {
+            write: store::Write::PutAccount {
+                home: home(),
                 credentials: Credentials { ha1_md5: [7; 16], ha1_sha256: [9; 32] },
                 algorithms: None,
             },
@@ -185,13 +187,13 @@ fn home() -> PoolName {
 }
 
 /// One line in one write: whole or not there at all.
-fn print_acknowledged(number: u64) {
+pub fn print_acknowledged(number: u64) {
     let line = format!("acknowledged {number}\n");
     std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
 }
 
 /// Runs the child, kills it after so many acknowledgements, and returns all it made until it died.
-fn killed_child(test: &str, place: &Path, round: u64, kill_after: u64) -> Vec<u64> {
+pub fn killed_child(test: &str, place: &Path, round: u64, kill_after: u64) -> Vec<u64> {
     let mut child = crate::support::command(test, place, (round + 1) * ROUND_NUMBERS).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut acknowledged = Vec::new();

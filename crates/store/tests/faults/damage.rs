@@ -9,8 +9,8 @@ use std::{
 use model::{Epoch, PoolName, RoutingGroup, WallTime};
 use registrar::OperationId;
 use store::{
-    AccountChange, AccountWrite, Condition, ControlStore, Credentials, HotStore, LogPolicy, RedbControlStore,
-    SingleVoterHotStore, SqliteUserStore, StoreError, UserStore, chain,
+    Change, Condition, ControlStore, Credentials, HotStore, LogPolicy, RedbControlStore, SingleVoterHotStore,
+    SqliteUserStore, StoreError, UserStore, Write, chain,
     conformance::{listing, register, submit_and_wait, user},
 };
 use tempfile::TempDir;
@@ -196,12 +196,13 @@ fn a_damaged_user_database_is_refused_and_not_changed() {
     let file = place.path().join("users.db");
     let store = SqliteUserStore::open(&file).unwrap();
     let changes: Vec<_> = (0..2_000)
-        .map(|number| AccountChange {
+        .map(|number| Change {
             operation: OperationId::new(number),
             aor: user(u64::try_from(number).unwrap()),
             changed_at: NOW,
             condition: Condition::Any,
-            write: AccountWrite::Put {
+            write: Write::PutAccount {
+                home: home(),
                 credentials: Credentials { ha1_md5: [7; 16], ha1_sha256: [9; 32] },
                 algorithms: None,
             },

@@ -12,9 +12,8 @@ use std::{
 use model::{AddressOfRecord, Epoch, PoolName, WallTime};
 use registrar::OperationId;
 use store::{
-    AccountChange, AccountWrite, CasOutcome, CommitError, Condition, ControlError, ControlStore, Credentials,
-    Health, HotError, HotStore, RedbControlStore, SingleVoterHotStore, SqliteUserStore, StoreError,
-    UserStore, chain,
+    CasOutcome, Change, CommitError, Condition, ControlError, ControlStore, Credentials, Health, HotError,
+    HotStore, RedbControlStore, SingleVoterHotStore, SqliteUserStore, StoreError, UserStore, chain,
     conformance::{register, submit_and_wait, user},
 };
 use tempfile::TempDir;
@@ -95,14 +94,15 @@ fn aor(number: u64) -> AddressOfRecord {
     AddressOfRecord::new(&format!("sip:u{number:07}@example.com")).unwrap()
 }
 
-fn accounts(batch: u64) -> Vec<AccountChange> {
+fn accounts(batch: u64) -> Vec<Change> {
     (batch * 100..(batch + 1) * 100)
-        .map(|number| AccountChange {
+        .map(|number| Change {
             operation: OperationId::new(number.into()),
             aor: aor(number),
             changed_at: NOW,
             condition: Condition::Absent,
-            write: AccountWrite::Put {
+            write: store::Write::PutAccount {
+                home: PoolName::new("east").unwrap(),
                 credentials: Credentials { ha1_md5: [7; 16], ha1_sha256: [9; 32] },
                 algorithms: None,
             },
@@ -161,7 +161,7 @@ fn no_store_is_made_on_a_full_disk() {
 }
 
 /// The place to fill, in the child; `None` in the parent, when the child has done everything well.
-fn on_small_disk(test: &str) -> Option<PathBuf> {
+pub fn on_small_disk(test: &str) -> Option<PathBuf> {
     if let Some((place, _)) = crate::support::child() {
         write_ballast(&place.join("ballast"));
         return Some(place);

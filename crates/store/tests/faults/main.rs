@@ -12,3 +12,4 @@ mod crash;
 mod damage;
 mod full_disk;
 mod support;
+mod user_data;

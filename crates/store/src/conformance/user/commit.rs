@@ -7,8 +7,8 @@ use std::{
 
 use model::{AddressOfRecord, Epoch, limits};
 
-use super::{UserFactory, commit_one, pool, put, remove, secret, user};
-use crate::{Account, AccountState, AccountWrite, CommitError, Condition, DigestAlgorithm, UserStore};
+use super::{UserFactory, commit_one, pool, put, put_at, remove, secret, user};
+use crate::{Account, AccountState, CommitError, Condition, DigestAlgorithm, UserStore, Write};
 
 pub(super) fn run(factory: &impl UserFactory) {
     what_is_committed_is_read_back_also_after_reopening(factory);
@@ -26,7 +26,8 @@ fn what_is_committed_is_read_back_also_after_reopening(factory: &impl UserFactor
     let store = factory.create();
     let mut change = put(1, 1);
     let algorithms = Some(vec![DigestAlgorithm::Md5, DigestAlgorithm::Sha256]);
-    change.write = AccountWrite::Put { credentials: secret(1), algorithms: algorithms.clone() };
+    change.write =
+        Write::PutAccount { home: pool("east"), credentials: secret(1), algorithms: algorithms.clone() };
     assert_eq!(store.read(&user(1)).expect("an absent account is no error"), None);
 
     commit_one(&store, &pool("east"), 3, change.clone()).expect("a new account is committed");
@@ -35,6 +36,7 @@ fn what_is_committed_is_read_back_also_after_reopening(factory: &impl UserFactor
 
     let expected = Account {
         aor: user(1),
+        journal: pool("east"),
         home: pool("east"),
         credentials: Some(secret(1)),
         algorithms,
@@ -46,7 +48,7 @@ fn what_is_committed_is_read_back_also_after_reopening(factory: &impl UserFactor
     let store = factory.reopen(store);
     assert_eq!(store.read(&user(1)).expect("can be read"), Some(expected));
     assert_eq!(store.read(&user(2)).expect("can be read"), None);
-    assert_eq!(store.homes().expect("can be read"), [pool("east")]);
+    assert_eq!(store.journals().expect("can be read"), [pool("east")]);
     store.check().expect("nothing is damaged");
 }
 
@@ -90,7 +92,7 @@ fn a_refused_change_keeps_its_whole_batch_out(factory: &impl UserFactory) {
 fn conditions_are_checked(factory: &impl UserFactory) {
     let store = factory.create();
     let home = pool("east");
-    let with = |change, condition| crate::AccountChange { condition, ..change };
+    let with = |change, condition| crate::Change { condition, ..change };
     commit_one(&store, &home, 0, with(put(1, 1), Condition::Absent)).expect("there was none");
 
     let exists = commit_one(&store, &home, 0, with(put(2, 1), Condition::Absent));
@@ -112,9 +114,9 @@ fn a_user_has_one_home(factory: &impl UserFactory) {
     let store = factory.create();
     commit_one(&store, &pool("east"), 0, put(1, 1)).expect("is committed");
 
-    let taken = commit_one(&store, &pool("west"), 0, put(2, 1));
+    let taken = commit_one(&store, &pool("west"), 0, put_at("west", 2, 1));
     commit_one(&store, &pool("east"), 0, remove(3, 1)).expect("is removed");
-    commit_one(&store, &pool("west"), 0, put(4, 1)).expect("is free now");
+    commit_one(&store, &pool("west"), 0, put_at("west", 4, 1)).expect("is free now");
 
     assert!(
         matches!(&taken, Err(CommitError::HomedElsewhere { home, .. }) if *home == pool("east")),
@@ -137,7 +139,7 @@ fn a_lower_epoch_is_refused_for_good(factory: &impl UserFactory) {
     assert!(matches!(commit_one(&store, &east, 2, put(1, 1)), Err(CommitError::Stale(_))));
     assert_eq!(store.highest_epoch(&east).expect("can be read"), Epoch::new(5));
     assert_eq!(store.highest_epoch(&west).expect("can be read"), Epoch::ZERO, "epochs are of one home pool");
-    commit_one(&store, &west, 0, put(3, 3)).expect("the other home pool is not fenced");
+    commit_one(&store, &west, 0, put_at("west", 3, 3)).expect("the other home pool is not fenced");
     commit_one(&store, &east, 6, put(4, 4)).expect("a higher epoch is accepted");
     assert!(matches!(commit_one(&store, &east, 5, put(5, 5)), Err(CommitError::Stale(_))));
 }
@@ -160,7 +162,7 @@ fn accounts_are_listed_in_order_by_pages(factory: &impl UserFactory) {
     for number in [4, 2, 5, 1, 3] {
         commit_one(&store, &pool("east"), 0, put(number, number)).expect("is committed");
     }
-    commit_one(&store, &pool("west"), 0, put(6, 6)).expect("is committed");
+    commit_one(&store, &pool("west"), 0, put_at("west", 6, 6)).expect("is committed");
     commit_one(&store, &pool("east"), 0, remove(7, 3)).expect("is removed");
 
     let mut listed = Vec::new();
