@@ -12,6 +12,7 @@
 
 mod clock;
 mod faults;
+mod fleet;
 mod judge;
 mod network;
 mod process;
@@ -20,6 +21,7 @@ mod scenario;
 mod witness;
 mod world;
 
+pub use fleet::{Breach, FleetReport, FleetVariant, Mistake, Tally, run_fleet};
 pub use judge::{Outcome, Violation};
 pub use run::{Report, Variant, run_seed};
 pub use scenario::Peace;

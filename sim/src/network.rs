@@ -90,30 +90,24 @@ impl Weather {
     }
 }
 
+/// Messages between parties of one kind, and what is cut off.
 #[derive(Debug)]
-pub(crate) struct Network {
+pub(crate) struct Network<P = Party> {
     pub(crate) weather: Weather,
-    cuts: BTreeSet<(Party, Party)>,
+    cuts: BTreeSet<(P, P)>,
 }
 
-impl Network {
+impl<P: Copy + Ord> Network<P> {
     pub(crate) const fn new(weather: Weather) -> Self {
         Self { weather, cuts: BTreeSet::new() }
     }
 
-    pub(crate) fn cut(&mut self, from: Party, to: Party) {
+    pub(crate) fn cut(&mut self, from: P, to: P) {
         self.cuts.insert((from, to));
     }
 
-    pub(crate) fn heal(&mut self, from: Party, to: Party) {
+    pub(crate) fn heal(&mut self, from: P, to: P) {
         self.cuts.remove(&(from, to));
-    }
-
-    pub(crate) fn isolate(&mut self, party: Party) {
-        for other in Party::ALL {
-            self.cut(party, other);
-            self.cut(other, party);
-        }
     }
 
     pub(crate) fn heal_all(&mut self) {
@@ -121,7 +115,7 @@ impl Network {
     }
 
     /// The delays after which a message arrives: none when it is lost, two when it is doubled.
-    pub(crate) fn delays(&self, chance: &mut Chance, from: Party, to: Party) -> Vec<Duration> {
+    pub(crate) fn delays(&self, chance: &mut Chance, from: P, to: P) -> Vec<Duration> {
         if self.cuts.contains(&(from, to)) || hits(chance, self.weather.lost_per_mille) {
             return Vec::new();
         }
@@ -135,6 +129,15 @@ impl Network {
             return between(chance, delay_max, LATE_MAX);
         }
         between(chance, delay_min, delay_max)
+    }
+}
+
+impl Network {
+    pub(crate) fn isolate(&mut self, party: Party) {
+        for other in Party::ALL {
+            self.cut(party, other);
+            self.cut(other, party);
+        }
     }
 }
 

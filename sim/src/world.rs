@@ -342,6 +342,7 @@ impl World {
                 }
             }
             Output::Remember(tenure) => self.pool_mut(side).remembered = Some(tenure),
+            Output::FinishHandover { .. } | Output::OrderAnswer { .. } => {}
             Output::Event(event) => self.note(side, &event),
         }
     }
@@ -366,7 +367,14 @@ impl World {
             Event::TakeoverAbandoned { .. } => outcome.takeovers_abandoned += 1,
             Event::ReturnBegan { .. } => outcome.returns_begun += 1,
             Event::ReturnAbandoned { .. } => outcome.returns_abandoned += 1,
-            Event::OwnerKnown(_) | Event::ServingBegan { .. } | Event::ServingEnded { .. } => return,
+            Event::OwnerKnown(_)
+            | Event::ServingBegan { .. }
+            | Event::ServingEnded { .. }
+            | Event::OperationBegan(_)
+            | Event::OperationCompleted(_)
+            | Event::OperationUndone { .. }
+            | Event::HandoverBegan { .. }
+            | Event::HandoverAbandoned { .. } => return,
             Event::OwnerImpossible(_) | Event::WitnessBehind { .. } => {
                 let reason = format!("{event:?}"); // nobody harms the witness here
                 return self.judge.fail(Violation::InputRefused { at: self.now, reason });

@@ -8,6 +8,8 @@ use crate::{Contact, Parties, Service, Standing};
 
 /// Retry-After where nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Retry-After while the users are being handed over: that takes less than two seconds.
+const RETRY_SOON: Duration = Duration::from_secs(1);
 /// Retry-After where only a command or a repaired branch helps.
 const RETRY_LATE: Duration = Duration::from_secs(300);
 
@@ -26,11 +28,12 @@ pub enum RegisterDecision {
         /// The owner.
         owner: PoolName,
     },
-    /// 302 with these contacts in this order; never 301, the home does not change.
+    /// 302 with these contacts, ranked: the owner first (q=0.7), then its backup, which is this pool (q=0.3).
+    /// Never 301, the home does not change.
     Redirect {
         /// The owner.
         owner: PoolName,
-        /// Whom to try after it.
+        /// Whom to try after it; `None` at the home pool that does not own: trying it again is of no use.
         then: Option<PoolName>,
     },
     /// 503 with Retry-After.
@@ -91,6 +94,7 @@ pub fn decide_register(view: PoolView<'_>) -> RegisterDecision {
             };
             RegisterDecision::Serve { epoch: authority.epoch, service }
         }
+        Standing::Paused(tenure) if tenure.state.is_moving() => RegisterDecision::unavailable(RETRY_SOON),
         Standing::Paused(_) | Standing::Unknown => RegisterDecision::unavailable(RETRY_AFTER),
         Standing::Elsewhere { tenure, contact } => {
             send_to(&tenure.owner, *contact, view.parties, view.second_registration)
@@ -213,7 +217,7 @@ mod tests {
     }
 
     fn tenure(owner: &str, epoch: u64, state: PoolState) -> Tenure {
-        Tenure { owner: name(owner), epoch: Epoch::new(epoch), state }
+        Tenure::new(name(owner), Epoch::new(epoch), state)
     }
 
     fn serving(epoch: u64, service: Service) -> Standing {
@@ -300,6 +304,48 @@ mod tests {
                 up,
                 "302 p2",
             ),
+            ("failing over", "p1", serving(0, Service::Full), Forward, up, "serve Full in epoch 0"),
+            (
+                "failing over",
+                "p2",
+                elsewhere("p1", 0, PoolState::FailingOver, Contact::Heard),
+                Forward,
+                up,
+                "forward to p1",
+            ),
+            (
+                "failing over, last step",
+                "p1",
+                Standing::Paused(tenure("p1", 0, PoolState::FailingOver)),
+                Forward,
+                up,
+                "503 after 1 s",
+            ),
+            ("failing back", "p2", serving(1, Service::Full), Forward, up, "serve Full in epoch 1"),
+            (
+                "failing back",
+                "p1",
+                elsewhere("p2", 1, PoolState::FailingBack, Contact::Heard),
+                Forward,
+                up,
+                "302 p2",
+            ),
+            (
+                "failing back, last step",
+                "p2",
+                Standing::Paused(tenure("p2", 1, PoolState::FailingBack)),
+                Forward,
+                up,
+                "503 after 1 s",
+            ),
+            (
+                "failed over, back end lost for long",
+                "p2",
+                serving(1, Service::Full),
+                Forward,
+                lost,
+                "serve Resiliency in epoch 1",
+            ),
             (
                 "partner as owner silent",
                 "p1",
@@ -374,6 +420,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "the table of the product, row by row")]
     fn a_pool_backs_up_a_silent_appliance_by_the_rule_of_the_branch() {
         use BranchRecovery::{Follow, None};
         let active = PoolState::Active;
@@ -416,6 +463,24 @@ mod tests {
                 Follow,
                 "serve Resiliency in epoch 1",
             ),
+            ("s down, p1 failing back", silent(0), "p2", serving(1, Service::Full), None, "503 after 300 s"),
+            (
+                "s down, p1 failing back",
+                silent(0),
+                "p1",
+                elsewhere("p2", 1, PoolState::FailingBack, Contact::Heard),
+                Follow,
+                "302 p2",
+            ),
+            (
+                "s down, p1 failing over",
+                silent(0),
+                "p1",
+                serving(0, Service::Full),
+                None,
+                "serve Full in epoch 0",
+            ),
+            ("s up, p1 failed over", Contact::Heard, "p2", serving(1, Service::Full), None, "302 s, p1"),
             ("s down, p1 failed over, alive", silent(0), "p1", at_p2(), None, "503 after 300 s"),
             ("s down, p1 failed over, alive", silent(0), "p1", at_p2(), Follow, "302 p2"),
         ];

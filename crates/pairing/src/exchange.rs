@@ -2,13 +2,16 @@
 
 use model::{Epoch, PoolName};
 
-use crate::{Authority, OwnershipRecord, PromiseAnswer, PromiseRequest, RecordVersion, StoredRecord, Tenure};
+use crate::{
+    Authority, HandoverId, Order, OrderId, OrderResult, OwnershipRecord, PromiseAnswer, PromiseRequest,
+    RecordVersion, StoredRecord, Tenure, UndoReason,
+};
 
 /// A request of this machine to the witness or to the other pool; unique until the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// A request of the other pool that waits for our answer; chosen by the driver.
+/// A request of the other pool or an order that waits for our answer; chosen by the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);
 
@@ -65,6 +68,38 @@ pub enum Input {
         /// Whether it is able now.
         is_able: bool,
     },
+    /// An operator orders; answered by one [`Output::OrderAnswer`], as soon as it is certain: at once, when
+    /// the witness has it, or when that took too long.
+    Ordered {
+        /// Comes back in the answer.
+        call: CallId,
+        /// The order.
+        order: Order,
+    },
+    /// An operator cancels the operation that this order began; answered by one [`Output::OrderAnswer`].
+    CancelOrdered {
+        /// Comes back in the answer.
+        call: CallId,
+        /// Id of the order that is to be undone.
+        of: OrderId,
+    },
+    /// While this pool owns: whether the other pool is so close to holding everything (documents, bindings,
+    /// for a failback the home pool's orphans too) that the rest can be sent within
+    /// [`crate::Settings::drain_max`]. Not close at the start and after a handover that failed.
+    HandoverProgress {
+        /// Whether it is close now.
+        is_close: bool,
+    },
+    /// The other pool confirmed that it durably holds everything that was acknowledged here.
+    HandoverFinished {
+        /// Of the [`Output::FinishHandover`].
+        handover: HandoverId,
+    },
+    /// The other pool cannot confirm it.
+    HandoverFailed {
+        /// Of the [`Output::FinishHandover`].
+        handover: HandoverId,
+    },
 }
 
 /// Work for the driver, executed in order.
@@ -102,6 +137,20 @@ pub enum Output {
     Authority(Option<Authority>),
     /// Keep this on disk and give it back at the next start. Safety does not depend on it.
     Remember(Tenure),
+    /// This pool stopped serving: wait until every write accepted before is durable here or refused, send the
+    /// rest to the other pool and report [`Input::HandoverFinished`] when it confirmed to hold all of it,
+    /// durably. The machine gives up after [`crate::Settings::drain_max`] and then ignores the report.
+    FinishHandover {
+        /// Comes back in the report.
+        handover: HandoverId,
+    },
+    /// What became of an order or a cancel.
+    OrderAnswer {
+        /// Of the [`Input::Ordered`] or [`Input::CancelOrdered`].
+        call: CallId,
+        /// What became of it.
+        result: OrderResult,
+    },
     /// Log and count this.
     Event(Event),
 }
@@ -140,6 +189,27 @@ pub enum Event {
     ReturnAbandoned {
         /// The epoch the home pool would have got.
         epoch: Epoch,
+    },
+    /// An order was begun: it is in the ownership record.
+    OperationBegan(Order),
+    /// The operation that this order began is completed: the users are where it wanted them.
+    OperationCompleted(Order),
+    /// The operation that this order began was undone: the users stay where they were.
+    OperationUndone {
+        /// The order.
+        order: Order,
+        /// Why.
+        reason: UndoReason,
+    },
+    /// This pool stopped serving and waits for the other pool to confirm that it holds everything.
+    HandoverBegan {
+        /// Which.
+        handover: HandoverId,
+    },
+    /// The other pool did not confirm in time, or the witness did not answer; this pool serves again.
+    HandoverAbandoned {
+        /// Which.
+        handover: HandoverId,
     },
     /// The witness holds a record whose owner is not of this pair; it is ignored until an operator corrects
     /// it.

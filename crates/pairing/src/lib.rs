@@ -1,4 +1,4 @@
-//! Ownership of a home pool: leases, takeover and return, as machines.
+//! Ownership of a home pool: leases, takeover, return and operators' orders, as machines.
 //!
 //! For each home pool of a pair, both pools run one [`Ownership`]. Together with the witness (the control
 //! store) they keep one promise: never two pools able to answer the home pool's users at one instant,
@@ -10,6 +10,7 @@
 mod authority;
 mod decision;
 mod exchange;
+mod order;
 mod ownership;
 mod promise;
 mod record;
@@ -21,6 +22,10 @@ pub use decision::{
     decide_branch_register, decide_register,
 };
 pub use exchange::{CallId, Event, Input, Output, OwnershipError, RequestId};
+pub use order::{
+    HandoverId, OPERATOR_BYTES_MAX, Operator, Order, OrderBlocker, OrderError, OrderId, OrderKind,
+    OrderResult, UndoReason,
+};
 pub use ownership::Ownership;
 pub use promise::{Ask, PromiseAnswer, PromiseRequest, Refusal, Verdict};
 pub use record::{OwnershipRecord, PoolState, RecordVersion, StoredRecord, Tenure};

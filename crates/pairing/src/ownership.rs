@@ -18,9 +18,15 @@
 //!                    (serves again with a new lease)        witness agreed
 //! ```
 //!
-//! A pool without partner, or a pair without witness at its home pool, is `Static`: it owns for ever.
+//! An operation by command changes the state within the owner's epoch; then `Leaving` is entered when the
+//! other pool is close to holding everything, first to drain, then to ask the witness.
+//!
+//! A pool without partner is `Static`: it owns for ever. A pair without witness is `Word`: the owner's word
+//! is the record.
 
 mod bound;
+mod handover;
+mod orders;
 mod partner;
 #[cfg(test)]
 mod properties;
@@ -29,18 +35,21 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod witness;
+mod word;
 
 use std::collections::VecDeque;
 
 use model::{Epoch, Instant, Machine, PoolName};
 
 use crate::{
-    Ask, Authority, Contact, Event, Input, Output, OwnershipError, OwnershipRecord, Parties, Planted,
-    PoolState, PromiseRequest, Service, Settings, Standing, Tenure,
+    Ask, Authority, Contact, Event, HandoverId, Input, Output, OwnershipError, OwnershipRecord, Parties,
+    Planted, PoolState, PromiseRequest, Service, Settings, Standing, Tenure, UndoReason,
 };
 use bound::Bound;
+use orders::Wish;
 use requests::{Kind, Requests};
-use state::{Attempt, Departure, State, Tenancy, Watch};
+use state::{Attempt, Departure, Phase, State, Tenancy, Watch};
+use word::Word;
 
 /// The ownership of one home pool, as one pool of its pair sees it.
 ///
@@ -59,6 +68,10 @@ pub struct Ownership {
     next_round: Option<Instant>,
     announced: Option<Authority>,
     is_behind_told: bool,
+    /// What this pool wants to change, by an order or because an operation took too long.
+    wish: Option<Wish>,
+    last_handover: u64,
+    told_handover: Option<HandoverId>,
     latest: Instant,
     outputs: VecDeque<Output>,
 }
@@ -81,7 +94,7 @@ impl Ownership {
         machine
     }
 
-    /// A machine that may always serve: a pool without partner, or the home pool of a pair without witness.
+    /// A machine that may always serve: a pool without partner.
     ///
     /// `has_witness`: the ownership record is read once, for the epoch; serving does not wait for it.
     pub fn alone(
@@ -92,8 +105,8 @@ impl Ownership {
         has_witness: bool,
     ) -> Self {
         let epoch = remembered.map_or(Epoch::ZERO, |tenure| tenure.epoch);
-        let tenure = Tenure { owner: home.clone(), epoch, state: PoolState::Active };
-        let authority = Some(Authority { epoch, until: Instant::NEVER_ENDS, service: Service::Full });
+        let tenure = Tenure::new(home.clone(), epoch, PoolState::Active);
+        let authority = Authority { epoch, until: Instant::NEVER_ENDS, service: Service::Full };
         let state = State::Static { authority, tenure, must_read: has_witness };
         let mut machine =
             Self::new(Parties::at_home(home.clone(), home), settings, now, state, Bound::by_nothing());
@@ -102,12 +115,30 @@ impl Ownership {
         machine
     }
 
-    /// A machine that never serves: the partner in a pair without witness, where only a command takes over.
+    /// The machine of either pool of a pair without witness, where only a command moves the users.
+    ///
+    /// A home pool that starts as owner serves as soon as the partner answered, or after
+    /// [`Settings::patience`]: by then it would know if an operator had failed it over meanwhile.
+    pub fn unwitnessed(
+        parties: Parties,
+        settings: Settings,
+        now: Instant,
+        remembered: Option<Tenure>,
+    ) -> Self {
+        let is_possible = |tenure: &Tenure| tenure.owner == parties.me || tenure.owner == parties.other;
+        let first = || Tenure::new(parties.home.clone(), Epoch::ZERO, PoolState::Active);
+        let tenure = remembered.filter(is_possible).unwrap_or_else(first);
+        let is_asking = parties.is_home() || tenure.owner == parties.me;
+        let state = State::Word(Word::new(tenure, now, now + settings.patience()));
+        let mut machine = Self::new(parties, settings, now, state, Bound::by_nothing());
+        machine.next_round = is_asking.then_some(now);
+        machine
+    }
+
+    /// The partner in a pair without witness: [`Self::unwitnessed`]. It asks nobody and serves only by
+    /// command.
     pub fn onlooker(parties: Parties, settings: Settings, now: Instant, remembered: Option<Tenure>) -> Self {
-        let epoch = remembered.map_or(Epoch::ZERO, |tenure| tenure.epoch);
-        let tenure = Tenure { owner: parties.home.clone(), epoch, state: PoolState::Active };
-        let state = State::Static { authority: None, tenure, must_read: false };
-        Self::new(parties, settings, now, state, Bound::by_nothing())
+        Self::unwitnessed(parties, settings, now, remembered)
     }
 
     fn new(parties: Parties, settings: Settings, now: Instant, state: State, bound: Bound) -> Self {
@@ -122,6 +153,9 @@ impl Ownership {
             next_round: None,
             announced: None,
             is_behind_told: false,
+            wish: None,
+            last_handover: 0,
+            told_handover: None,
             latest: now,
             outputs: VecDeque::new(),
         }
@@ -137,6 +171,7 @@ impl Ownership {
         match &self.state {
             State::Learning => None,
             State::Static { tenure, .. } => Some(tenure),
+            State::Word(word) => Some(&word.tenure),
             State::Watching(watch) | State::TakingOver(Attempt { watch, .. }) => Some(&watch.tenure),
             State::Owning(tenancy) | State::Leaving(Departure { tenancy, .. }) => Some(&tenancy.tenure),
         }
@@ -146,13 +181,16 @@ impl Ownership {
     pub fn standing(&self, now: Instant) -> Standing {
         match &self.state {
             State::Learning => Standing::Unknown,
-            State::Static { authority: None, tenure, .. } => {
-                Standing::Elsewhere { tenure: tenure.clone(), contact: Contact::Beating }
+            State::Word(word) if word.tenure.owner != self.parties.me => {
+                let is_heard = word.is_heard_since(now - self.settings.quiet());
+                let contact = if is_heard { Contact::Heard } else { Contact::Beating };
+                Standing::Elsewhere { tenure: word.tenure.clone(), contact }
             }
             State::Watching(watch) | State::TakingOver(Attempt { watch, .. }) => {
                 Standing::Elsewhere { tenure: watch.tenure.clone(), contact: self.contact(now, watch) }
             }
             State::Static { tenure, .. }
+            | State::Word(Word { tenure, .. })
             | State::Owning(Tenancy { tenure, .. })
             | State::Leaving(Departure { tenancy: Tenancy { tenure, .. }, .. }) => {
                 match self.authority(now) {
@@ -166,7 +204,11 @@ impl Ownership {
     /// The right to serve at `now`, if there is one.
     pub fn authority(&self, now: Instant) -> Option<Authority> {
         let tenancy = match &self.state {
-            State::Static { authority, .. } => return authority.filter(|_| self.is_able),
+            State::Static { authority, .. } => return Some(*authority).filter(|_| self.is_able),
+            State::Word(word) => {
+                let is_mine = word.tenure.owner == self.parties.me;
+                return word.authority(now).filter(|_| is_mine && self.is_able);
+            }
             State::Owning(tenancy) => tenancy,
             State::Leaving(departure) if self.settings.planted == Planted::HandsOverServing => {
                 &departure.tenancy
@@ -177,7 +219,8 @@ impl Ownership {
         if self.settings.planted == Planted::NoFence {
             until = Instant::NEVER_ENDS;
         }
-        let authority = Authority { epoch: tenancy.tenure.epoch, until, service: tenancy.service() };
+        let service = tenancy.service(self.settings.planted);
+        let authority = Authority { epoch: tenancy.tenure.epoch, until, service };
         (self.is_able && authority.holds_at(now) && self.is_free(now, tenancy)).then_some(authority)
     }
 
@@ -193,7 +236,7 @@ impl Ownership {
         // sent to it finds out at once.
         if watch.is_heard_since(oldest) || watch.is_younger_than(oldest) {
             Contact::Heard
-        } else if watch.is_beating_since(oldest) {
+        } else if watch.is_beating_since(oldest, self.settings.quiet()) {
             Contact::Beating
         } else {
             let due = self.takeover_due(watch).filter(|_| watch.is_read_since(oldest));
@@ -202,10 +245,12 @@ impl Ownership {
     }
 
     fn takeover_due(&self, watch: &Watch) -> Option<Instant> {
-        if !self.settings.is_automatic || !self.is_able {
+        let (wait, is_ordered) = (self.settings.wait(), self.takeover_order().is_some());
+        if !(self.settings.is_automatic || is_ordered) || !self.is_able {
             return None;
         }
-        let silent_at = watch.silent_at(self.settings.silence(), self.settings.wait())?;
+        let silence = if is_ordered { wait } else { self.settings.silence() };
+        let silent_at = watch.silent_at(silence, wait)?;
         Some(silent_at.max(self.bound.until()))
     }
 
@@ -215,15 +260,79 @@ impl Ownership {
 
     fn own_tenure(&self, epoch: Epoch) -> Tenure {
         let state = if self.parties.is_home() { PoolState::Active } else { PoolState::TakenOver };
-        Tenure { owner: self.parties.me.clone(), epoch, state }
+        Tenure::new(self.parties.me.clone(), epoch, state)
+    }
+
+    /// The tenure that this pool's takeover of `before` leads to.
+    ///
+    /// An operation under way towards this pool is completed by it; so is the order that asked for it.
+    fn taken_tenure(&self, before: &Tenure) -> Tenure {
+        let mut taken = self.own_tenure(before.epoch.next());
+        let is_towards_me = if self.parties.is_home() {
+            before.state == PoolState::FailingBack
+        } else {
+            before.state == PoolState::FailingOver
+        };
+        taken.order = if is_towards_me { before.order.clone() } else { self.takeover_order().cloned() };
+        if !self.parties.is_home() && (is_towards_me || taken.order.is_some()) {
+            taken.state = PoolState::FailedOver;
+        }
+        taken
     }
 
     /// Takes note of a tenure if it is later than the known one.
     fn learn(&mut self, now: Instant, tenure: &Tenure) {
-        let is_news = self.known().is_none_or(|known| known.epoch < tenure.epoch);
-        if is_news && !matches!(self.state, State::Static { .. }) {
-            self.state = self.begin_tenure(now, tenure.clone());
+        match self.state {
+            State::Static { .. } => return,
+            State::Word(_) => return self.word_learnt(now, tenure),
+            State::Learning
+            | State::Watching(_)
+            | State::TakingOver(_)
+            | State::Owning(_)
+            | State::Leaving(_) => {}
         }
+        if self.known().is_none_or(|known| known.epoch < tenure.epoch) {
+            let before = self.known().cloned();
+            self.state = self.begin_tenure(now, tenure.clone());
+            if let Some(before) = before {
+                self.tell_operation(&before, tenure);
+            }
+        }
+    }
+
+    /// The other pool says who owns.
+    fn learn_by_word(&mut self, now: Instant, tenure: &Tenure) {
+        let epoch = self.known().map(|known| known.epoch);
+        self.learn(now, tenure);
+        if let State::Owning(tenancy) = &mut self.state
+            && epoch.is_none_or(|epoch| epoch < tenancy.tenure.epoch)
+        {
+            // An earlier process of this pool, whose disk is lost, may have got further than the other knows.
+            tenancy.is_doubtful = true;
+        }
+    }
+
+    /// The owner's tenure changed within its epoch, or the owner changed by its word.
+    fn tell_change(&mut self, before: &Tenure, after: &Tenure) {
+        self.outputs.push_back(Output::Remember(after.clone()));
+        if before.epoch != after.epoch {
+            self.outputs.push_back(Output::Event(Event::OwnerKnown(after.clone())));
+        }
+        self.tell_operation(before, after);
+    }
+
+    fn tell_operation(&mut self, before: &Tenure, after: &Tenure) {
+        let Some(order) = after.order.clone() else { return };
+        let is_new = before.order != after.order;
+        let event = match (after.state.is_moving(), after.undone) {
+            (true, _) if is_new || !before.state.is_moving() => Event::OperationBegan(order),
+            (false, Some(reason)) if is_new || before.undone.is_none() => {
+                Event::OperationUndone { order, reason }
+            }
+            (false, None) if is_new || before.state.is_moving() => Event::OperationCompleted(order),
+            (true, _) | (false, Some(_) | None) => return,
+        };
+        self.outputs.push_back(Output::Event(event));
     }
 
     fn begin_tenure(&mut self, now: Instant, tenure: Tenure) -> State {
@@ -243,14 +352,20 @@ impl Ownership {
     fn advance(&mut self, now: Instant) {
         self.latest = self.latest.max(now);
         self.state = match std::mem::replace(&mut self.state, State::Learning) {
+            State::Word(word) => self.advance_word(now, word),
             State::TakingOver(attempt) if now >= attempt.began + self.settings.patience() => {
                 self.abandon_takeover(attempt)
             }
-            State::Leaving(departure) if now >= departure.since + self.settings.patience() => {
-                self.abandon_return(now, departure)
+            State::Leaving(departure)
+                if now >= departure.deadline(&self.settings) || !departure.is_wanted() =>
+            {
+                self.end_departure(now, departure)
             }
             State::Watching(watch) if self.is_takeover_ready(now, &watch) => self.begin_takeover(now, watch),
             State::Owning(tenancy) if self.is_return_ready(now, &tenancy) => self.begin_return(now, tenancy),
+            State::Owning(tenancy) if self.is_handover_ready(now, &tenancy) => {
+                self.begin_handover(now, tenancy)
+            }
             unchanged @ (State::Static { .. }
             | State::Learning
             | State::Watching(_)
@@ -258,10 +373,26 @@ impl Ownership {
             | State::Owning(_)
             | State::Leaving(_)) => unchanged,
         };
+        self.undo_if_late(now);
+        self.settle_wish(now);
         self.announce(now); // an ended authority is told before the requests of the round
+        if let Some(handover) = self.untold_drain() {
+            self.told_handover = Some(handover);
+            self.outputs.push_back(Output::FinishHandover { handover });
+        }
         if self.next_round.is_some_and(|at| now >= at) {
             self.next_round = Some(now + self.settings.interval());
             self.begin_round(now);
+        }
+    }
+
+    /// An operation whose time is up ends where it began.
+    fn undo_if_late(&mut self, now: Instant) {
+        let State::Owning(tenancy) = &self.state else { return };
+        let is_late = now >= tenancy.progress.began + self.settings.operation_max;
+        if is_late && tenancy.tenure.state.is_moving() && self.wish.is_none() && tenancy.stored.is_some() {
+            let reason: UndoReason = self.undo_reason(now, tenancy);
+            self.begin_undo(now, None, reason);
         }
     }
 
@@ -271,7 +402,7 @@ impl Ownership {
     }
 
     fn begin_takeover(&mut self, now: Instant, watch: Watch) -> State {
-        let record = OwnershipRecord::first_of(self.own_tenure(watch.tenure.epoch.next()));
+        let record = OwnershipRecord::first_of(self.taken_tenure(watch.seen_tenure()));
         self.outputs.push_back(Output::Event(Event::TakeoverBegan { epoch: record.epoch }));
         let request = self.requests.begin(now, Kind::CompareAndSet(record.clone()));
         self.outputs.push_back(Output::CompareAndSet { request, expected: watch.version(), record });
@@ -289,7 +420,11 @@ impl Ownership {
 
     fn is_return_ready(&self, now: Instant, tenancy: &Tenancy) -> bool {
         let Some(homecoming) = tenancy.homecoming else { return false };
-        if tenancy.stored.is_none() || now.saturating_since(homecoming.last) > self.settings.patience() {
+        if self.wish.is_some()
+            || tenancy.tenure.state != PoolState::TakenOver
+            || tenancy.stored.is_none()
+            || now.saturating_since(homecoming.last) > self.settings.patience()
+        {
             return false;
         }
         let is_held = homecoming.last.saturating_since(homecoming.since) >= self.settings.hold;
@@ -300,36 +435,36 @@ impl Ownership {
             | Planted::WaitShortened
             | Planted::LeaseFromAnswer
             | Planted::RestartForgets
-            | Planted::GrantsTakingOver => tenancy.is_well_held(now),
+            | Planted::GrantsTakingOver
+            | Planted::SwapsUndrained
+            | Planted::UndoesByForce
+            | Planted::CancelsLate
+            | Planted::OrdersTwice
+            | Planted::WritesInDoubt => tenancy.is_well_held(now),
         };
         !self.is_able || (is_held && is_well_held)
     }
 
-    /// From here on this pool does not serve under its epoch before a promise that begins later.
+    /// Drains first when the home pool is close to holding everything, else asks the witness at once.
     fn begin_return(&mut self, now: Instant, mut tenancy: Tenancy) -> State {
-        if self.settings.planted != Planted::HandsOverServing {
-            (tenancy.witness_until, tenancy.partner_until) = (None, None);
-        }
         tenancy.homecoming = None;
-        self.next_round = Some(now);
         self.outputs.push_back(Output::Event(Event::ReturnBegan { epoch: tenancy.tenure.epoch.next() }));
-        State::Leaving(Departure { tenancy, since: now })
-    }
-
-    /// The request may still reach the witness. A compare-and-set of this pool that succeeds from here on
-    /// makes that impossible; a promise from here on binds the home pool even if it happens.
-    fn abandon_return(&mut self, now: Instant, departure: Departure) -> State {
-        let mut tenancy = departure.tenancy;
-        tenancy.valid_from = now;
-        self.next_round = Some(now);
-        self.outputs.push_back(Output::Event(Event::ReturnAbandoned { epoch: tenancy.tenure.epoch.next() }));
-        State::Owning(tenancy)
+        if tenancy.progress.is_close && self.settings.planted != Planted::HandsOverServing {
+            let handover = Some(self.next_handover());
+            return State::Leaving(Departure { tenancy, since: now, handover, phase: Phase::Draining });
+        }
+        let phase = Phase::Swapping { began: now };
+        self.begin_swapping(now, Departure { tenancy, since: now, handover: None, phase })
     }
 
     fn begin_round(&mut self, now: Instant) {
         match &self.state {
             State::Static { must_read: false, .. } => self.next_round = None,
             State::Static { must_read: true, .. } => self.read(now),
+            State::Word(word) => {
+                let known = Some(word.tenure.clone());
+                self.ask(now, Kind::Word, Ask::Observe { known });
+            }
             State::Learning => {
                 self.read(now);
                 self.ask(now, Kind::Word, Ask::Observe { known: None });
@@ -354,13 +489,11 @@ impl Ownership {
                     self.ask(now, Kind::Promise(tenure.epoch), Ask::Promise { tenure });
                 }
             }
-            State::Leaving(Departure { tenancy, .. }) => {
-                let (epoch, stored) = (tenancy.tenure.epoch, tenancy.stored);
-                match stored {
-                    Some(stored) => self.hand_over(now, epoch, stored),
-                    None => self.read(now),
-                }
-            }
+            State::Leaving(Departure { phase: Phase::Draining, .. }) => {}
+            State::Leaving(Departure { tenancy, .. }) => match tenancy.stored {
+                Some(stored) => self.hand_over(now, self.successor(&tenancy.tenure), stored),
+                None => self.read(now),
+            },
         }
     }
 
@@ -394,7 +527,7 @@ impl Ownership {
         self.is_able = is_able;
         if let State::Owning(tenancy) = &mut self.state {
             tenancy.valid_from = now;
-            (tenancy.witness_until, tenancy.partner_until) = (None, None);
+            tenancy.void_leases();
             self.next_round = Some(now);
         }
     }
@@ -415,6 +548,11 @@ impl Machine for Ownership {
             Input::PartnerFailed { .. } => {} // its next request is due anyway; an answer may still come
             Input::PromiseAsked { call, body } => self.promise_asked(now, call, &body)?,
             Input::AbilityChanged { is_able } => self.change_ability(now, is_able),
+            Input::Ordered { call, order } => self.ordered(now, call, order),
+            Input::CancelOrdered { call, of } => self.cancel_ordered(now, call, of),
+            Input::HandoverProgress { is_close } => self.report_progress(is_close),
+            Input::HandoverFinished { handover } => self.handover_finished(now, handover),
+            Input::HandoverFailed { handover } => self.handover_failed(now, handover),
         }
         self.advance(now);
         Ok(())
@@ -430,17 +568,25 @@ impl Machine for Ownership {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let patience = self.settings.patience();
-        let due = match &self.state {
-            State::Static { .. } | State::Learning => None,
-            State::Watching(watch) => self.takeover_due(watch),
-            State::TakingOver(attempt) => Some(attempt.began + patience),
-            State::Leaving(departure) => Some(departure.since + patience),
-            State::Owning(_) => Some(self.bound.until()),
+        let mut due = match &self.state {
+            State::Static { .. } | State::Learning => [None; 4],
+            State::Word(word) => word.deadlines(&self.settings),
+            State::Watching(watch) => [self.takeover_due(watch), None, None, None],
+            State::TakingOver(attempt) => [Some(attempt.began + patience), None, None, None],
+            State::Leaving(departure) => [Some(departure.deadline(&self.settings)), None, None, None],
+            State::Owning(tenancy) if tenancy.tenure.state.is_moving() => {
+                let [retry, end] = tenancy.progress.deadlines(&self.settings);
+                [Some(self.bound.until()), retry, end, None]
+            }
+            State::Owning(_) => [Some(self.bound.until()), None, None, None],
         };
+        if let [.., last @ None] = &mut due {
+            *last = self.wish_deadline();
+        }
         let lease_end =
             self.announced.map(|authority| authority.until).filter(|&at| at != Instant::NEVER_ENDS);
         // What was due before and did not happen waits for an input or the next round.
-        let later = [due, lease_end].into_iter().flatten().filter(|&at| at > self.latest);
+        let later = due.into_iter().chain([lease_end]).flatten().filter(|&at| at > self.latest);
         later.chain(self.next_round).min()
     }
 }

@@ -3,6 +3,8 @@
 use model::{Beat, Epoch, PoolName};
 use serde::{Deserialize, Serialize};
 
+use crate::{Order, UndoReason};
+
 /// How the owner came to serve the home pool's users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -11,11 +13,11 @@ pub enum PoolState {
     Active,
     /// The partner took the registrations over by itself: resiliency mode. It returns them by itself.
     TakenOver,
-    /// A failover by command is under way; documents are still read-only at the partner.
+    /// A failover or switchover by command is under way; the home pool still serves everything.
     FailingOver,
     /// The partner serves everything, by command. It returns nothing before the command to fail back.
     FailedOver,
-    /// A failback by command is under way.
+    /// A failback by command is under way; the partner still serves everything.
     FailingBack,
 }
 
@@ -28,6 +30,29 @@ pub struct Tenure {
     pub epoch: Epoch,
     /// How the owner came to serve.
     pub state: PoolState,
+    /// The last order that was begun, also after it was completed or undone; `None` after a takeover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Why `order` was undone; `None` while it is under way and when it was completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<UndoReason>,
+}
+
+impl PoolState {
+    /// Whether an operation is under way.
+    pub const fn is_moving(self) -> bool {
+        match self {
+            Self::FailingOver | Self::FailingBack => true,
+            Self::Active | Self::TakenOver | Self::FailedOver => false,
+        }
+    }
+}
+
+impl Tenure {
+    /// A tenure that no order led to.
+    pub const fn new(owner: PoolName, epoch: Epoch, state: PoolState) -> Self {
+        Self { owner, epoch, state, order: None, undone: None }
+    }
 }
 
 /// What the control store keeps under the home pool's ownership key.
@@ -43,17 +68,25 @@ pub struct OwnershipRecord {
     pub beat: Beat,
     /// How the owner came to serve.
     pub state: PoolState,
+    /// The last order that was begun, also after it was completed or undone; `None` after a takeover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Why `order` was undone; `None` while it is under way and when it was completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undone: Option<UndoReason>,
 }
 
 impl OwnershipRecord {
     /// The record with which `tenure` begins.
     pub fn first_of(tenure: Tenure) -> Self {
-        Self { owner: tenure.owner, epoch: tenure.epoch, beat: Beat::ZERO, state: tenure.state }
+        let Tenure { owner, epoch, state, order, undone } = tenure;
+        Self { owner, epoch, beat: Beat::ZERO, state, order, undone }
     }
 
     /// The record without its beat.
     pub fn tenure(&self) -> Tenure {
-        Tenure { owner: self.owner.clone(), epoch: self.epoch, state: self.state }
+        let Self { owner, epoch, beat: _, state, order, undone } = self.clone();
+        Tenure { owner, epoch, state, order, undone }
     }
 }
 

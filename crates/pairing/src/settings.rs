@@ -45,6 +45,12 @@ pub struct Settings {
     /// Allowance for the time between testing an authority and the answer leaving the machine. Default 200
     /// ms.
     pub margin: Duration,
+    /// The longest that an owner stops serving for one drained handover, the last change included. Default
+    /// 1.5 s. The other pool has three quarters of it to confirm that it holds everything.
+    pub handover_stop_max: Duration,
+    /// How long an operation may be under way before the owner undoes it by itself. Default 60 s. A restarted
+    /// owner counts from its start.
+    pub operation_max: Duration,
     /// Whether a silent owner is replaced without a command. Default true.
     pub is_automatic: bool,
     /// A mistake made on purpose, for the tests of the simulator.
@@ -59,6 +65,8 @@ impl Default for Settings {
             takeover_after: Duration::from_secs(10),
             hold: Duration::from_secs(120),
             margin: Duration::from_millis(200),
+            handover_stop_max: Duration::from_millis(1_500),
+            operation_max: Duration::from_secs(60),
             is_automatic: true,
             planted: Planted::None,
         }
@@ -96,6 +104,11 @@ impl Settings {
         self.interval() * 2
     }
 
+    /// How long the other pool may take to confirm that it holds everything, while the owner does not serve.
+    pub fn drain_max(&self) -> Duration {
+        self.handover_stop_max / 4 * 3
+    }
+
     /// How old the last sign of life of the owner may be before phones are no longer sent to it.
     pub fn quiet(&self) -> Duration {
         self.interval() * 3
@@ -121,4 +134,14 @@ pub enum Planted {
     HandsOverServing,
     /// The pool goes on giving promises while its takeover is under way, and serves as soon as it succeeds.
     GrantsTakingOver,
+    /// The owner hands over without waiting for the other pool's word that it holds everything.
+    SwapsUndrained,
+    /// An operation is undone with whatever version the witness shows, whoever owns by then.
+    UndoesByForce,
+    /// A cancel is carried out in whatever epoch it arrives.
+    CancelsLate,
+    /// An order that is given again is begun again.
+    OrdersTwice,
+    /// After a handover whose outcome is unknown documents are writable before the witness spoke.
+    WritesInDoubt,
 }

@@ -17,7 +17,10 @@ impl Ownership {
     ) -> Result<(), OwnershipError> {
         self.check(body)?;
         if let Some(tenure) = body.ask.tenure() {
-            self.learn(now, tenure);
+            self.learn_by_word(now, tenure);
+        }
+        if let State::Word(word) = &mut self.state {
+            word.heard(now);
         }
         let verdict = match &body.ask {
             Ask::Promise { tenure } => self.promise(now, tenure),
@@ -56,6 +59,7 @@ impl Ownership {
         match &mut self.state {
             State::Watching(watch) if watch.tenure.epoch == tenure.epoch => {
                 watch.heard(now);
+                watch.tenure = tenure.clone(); // the witness has the last word, with its next answer
                 self.bound.give(now, wait);
                 granted
             }
@@ -66,6 +70,7 @@ impl Ownership {
                 Verdict::Refused { reason: Refusal::TakingOver }
             }
             State::Static { .. }
+            | State::Word(_)
             | State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
@@ -83,6 +88,7 @@ impl Ownership {
                 Verdict::ReturnNoted { hold_left: hold.saturating_sub(held) }
             }
             State::Static { .. }
+            | State::Word(_)
             | State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
@@ -94,8 +100,11 @@ impl Ownership {
     pub(super) fn partner_answered(&mut self, now: Instant, request: RequestId, answer: &PromiseAnswer) {
         let Some(pending) = self.requests.take(request) else { return };
         if let Some(known) = answer.known.as_ref().filter(|known| self.is_possible(&known.owner)) {
-            self.learn(now, known);
+            self.learn_by_word(now, known);
             self.release(now, pending.began, known.epoch);
+        }
+        if let State::Word(word) = &mut self.state {
+            word.heard(now);
         }
         let base = if self.settings.planted == Planted::LeaseFromAnswer { now } else { pending.began };
         let until = base + self.settings.ttl;

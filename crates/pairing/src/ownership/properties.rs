@@ -1,15 +1,15 @@
 //! What holds for one ownership machine whatever it is told, in whatever order, as long as the witness is
 //! truthful.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use model::{Epoch, Instant, Machine, PoolName};
+use model::{Epoch, Instant, Machine, PoolName, WallTime};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
 use crate::{
-    Ask, Authority, CallId, Event, Input, Output, Ownership, OwnershipRecord, Parties, PoolState,
-    PromiseAnswer, PromiseRequest, RecordVersion, RequestId, Settings, Standing, StoredRecord, Tenure,
-    Verdict,
+    Ask, Authority, CallId, Event, HandoverId, Input, Operator, Order, OrderId, OrderKind, Output, Ownership,
+    OwnershipRecord, Parties, PoolState, PromiseAnswer, PromiseRequest, RecordVersion, RequestId, Service,
+    Settings, Standing, StoredRecord, Tenure, Verdict,
 };
 
 /// One thing that happens to the machine under test.
@@ -27,6 +27,22 @@ enum Act {
     Asks(u8, u64),
     PartnerAnswers(usize, bool, Option<u64>),
     Able(bool),
+    /// An operator orders, for an epoch that is so many behind; ids are few, so that orders are repeated.
+    Orders(OrderKind, u8, u64),
+    Cancels(u8),
+    Progress(bool),
+    /// The driver reports on the last handover.
+    Drained(bool),
+}
+
+fn kind() -> impl Strategy<Value = OrderKind> {
+    prop_oneof![
+        Just(OrderKind::Failover),
+        Just(OrderKind::Switchover),
+        Just(OrderKind::Failback),
+        Just(OrderKind::Disaster),
+        Just(OrderKind::DisasterFailback),
+    ]
 }
 
 /// How many epochs behind somebody is.
@@ -51,6 +67,10 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         5 => (0_usize..4, proptest::bool::weighted(0.8), proptest::option::of(0_u64..3))
             .prop_map(|(n, grants, lag)| Act::PartnerAnswers(n, grants, lag)),
         1 => proptest::bool::weighted(0.85).prop_map(Act::Able),
+        3 => (kind(), 0_u8..6, lag()).prop_map(|(kind, id, lag)| Act::Orders(kind, id, lag)),
+        1 => (0_u8..6).prop_map(Act::Cancels),
+        3 => proptest::bool::weighted(0.85).prop_map(Act::Progress),
+        3 => proptest::bool::weighted(0.8).prop_map(Act::Drained),
     ];
     proptest::collection::vec(act, 1..300)
 }
@@ -78,6 +98,15 @@ struct Bench {
     takeovers: u32,
     returns: u32,
     answers_due: usize,
+    /// Orders and cancels that have no answer yet.
+    waiting: BTreeSet<CallId>,
+    last_call: u64,
+    /// The last handover that was asked for, and whether it was reported as finished.
+    handover: Option<(HandoverId, bool)>,
+    /// When the last request began that would give the users away by an operation, and in which epoch.
+    gift: Option<(Instant, Epoch)>,
+    operations: u32,
+    handovers: u32,
 }
 
 impl Bench {
@@ -107,11 +136,17 @@ impl Bench {
             takeovers: 0,
             returns: 0,
             answers_due: 0,
+            waiting: BTreeSet::new(),
+            last_call: 100,
+            handover: None,
+            gift: None,
+            operations: 0,
+            handovers: 0,
         };
         if let Some((epoch, is_mine)) = first {
             let owner = if is_mine { bench.me() } else { bench.other() };
             let state = if is_mine && !is_home { PoolState::TakenOver } else { PoolState::Active };
-            bench.store(OwnershipRecord::first_of(Tenure { owner, epoch: Epoch::new(epoch), state }));
+            bench.store(OwnershipRecord::first_of(Tenure::new(owner, Epoch::new(epoch), state)));
         }
         bench.machine.handle_timeout(bench.now);
         bench.drain();
@@ -147,6 +182,12 @@ impl Bench {
                         !is_gift || self.in_force.is_none(),
                         "a pool stops before it gives its users away"
                     );
+                    let is_operation = record.state == PoolState::FailedOver || record.order.is_some();
+                    if is_gift && is_operation {
+                        let is_confirmed = self.handover.is_some_and(|(_, is_finished)| is_finished);
+                        assert!(is_confirmed, "the other pool holds everything before it gets the users");
+                        self.gift = Some((self.now, self.highest));
+                    }
                     self.at_witness.push((request, self.now, Some((expected, record))));
                 }
                 Output::AskPartner { request, body } => self.at_partner.push((request, self.now, body.ask)),
@@ -161,7 +202,17 @@ impl Bench {
                 Output::Remember(tenure) => assert!(tenure.epoch >= self.highest),
                 Output::Event(Event::TakeoverBegan { .. }) => self.takeovers += 1,
                 Output::Event(Event::ReturnBegan { .. }) => self.returns += 1,
+                Output::Event(Event::OperationBegan(_)) => self.operations += 1,
                 Output::Event(_) => {}
+                Output::FinishHandover { handover } => {
+                    assert_eq!(self.in_force, None, "a pool stops before the rest is sent");
+                    assert!(self.handover.is_none_or(|(before, _)| before < handover));
+                    self.handover = Some((handover, false));
+                    self.handovers += 1;
+                }
+                Output::OrderAnswer { call, .. } => {
+                    assert!(self.waiting.remove(&call), "every order is answered once");
+                }
             }
         }
         assert_eq!(self.answers_due, 0, "every question is answered at once");
@@ -185,6 +236,8 @@ impl Bench {
         assert!(is_free || authority.epoch == Epoch::ZERO, "a process is bound from its start");
         assert!(authority.epoch >= self.highest, "epochs never go back");
         self.highest = authority.epoch;
+        let is_in_doubt = self.gift.is_some_and(|(_, epoch)| epoch == authority.epoch);
+        assert!(!is_in_doubt || authority.service == Service::Resiliency, "no document is written in doubt");
         for &(given, epoch) in &self.promises {
             let is_kept = authority.epoch <= epoch || self.now >= given + self.settings.wait();
             assert!(
@@ -218,12 +271,13 @@ impl Bench {
         let Some((input, began)) = self.given.iter().rev().nth(n).cloned() else { return };
         if matches!(input, Input::Swapped { .. }) {
             self.lease_began = self.lease_began.max(Some(began));
+            self.gift = self.gift.filter(|&(gift, _)| began < gift);
         }
         self.give(input);
     }
 
     fn tenure_of_other(&self, epoch: Epoch) -> Tenure {
-        Tenure { owner: self.other(), epoch, state: PoolState::Active }
+        Tenure::new(self.other(), epoch, PoolState::Active)
     }
 
     fn asks(&mut self, ask: u8, lag: u64) {
@@ -283,6 +337,36 @@ impl Bench {
         self.give(Input::PartnerAnswered { request, answer: PromiseAnswer { known: tenure, verdict } });
     }
 
+    fn next_call(&mut self) -> CallId {
+        self.last_call += 1;
+        self.waiting.insert(CallId(self.last_call));
+        CallId(self.last_call)
+    }
+
+    fn orders(&mut self, kind: OrderKind, id: u8, lag: u64) {
+        let known = self.machine.known().map_or(0, |known| known.epoch.number());
+        let order = Order {
+            id: OrderId::new(u128::from(id)),
+            kind,
+            epoch: Epoch::new(known.saturating_sub(lag)),
+            ordered_at: WallTime::from_secs(u64::from(id)),
+            by: Operator::new("ada").unwrap(),
+        };
+        let call = self.next_call();
+        self.give(Input::Ordered { call, order });
+    }
+
+    fn drained(&mut self, is_finished: bool) {
+        let Some((handover, _)) = self.handover else { return };
+        if is_finished {
+            // Late reports count for nothing: only a pool that has not served since may believe this one.
+            self.handover = Some((handover, self.in_force.is_none()));
+            self.give(Input::HandoverFinished { handover });
+        } else {
+            self.give(Input::HandoverFailed { handover });
+        }
+    }
+
     fn act(&mut self, act: Act) {
         match act {
             Act::Wait(millis) => {
@@ -320,13 +404,20 @@ impl Bench {
                 Some(_) => {}
                 None => {
                     let home = self.machine.parties().home.clone();
-                    let tenure = Tenure { owner: home, epoch: Epoch::ZERO, state: PoolState::Active };
+                    let tenure = Tenure::new(home, Epoch::ZERO, PoolState::Active);
                     self.store(OwnershipRecord::first_of(tenure));
                 }
             },
             Act::Asks(ask, lag) => self.asks(ask, lag),
             Act::PartnerAnswers(n, grants, lag) => self.partner_answers(n, grants, lag),
             Act::Able(is_able) => self.give(Input::AbilityChanged { is_able }),
+            Act::Orders(kind, id, lag) => self.orders(kind, id, lag),
+            Act::Cancels(id) => {
+                let call = self.next_call();
+                self.give(Input::CancelOrdered { call, of: OrderId::new(u128::from(id)) });
+            }
+            Act::Progress(is_close) => self.give(Input::HandoverProgress { is_close }),
+            Act::Drained(is_finished) => self.drained(is_finished),
         }
     }
 }
@@ -344,6 +435,10 @@ proptest! {
         for act in acts {
             bench.act(act);
         }
+        for _ in 0..6 {
+            bench.act(Act::Wait(10_000));
+        }
+        prop_assert!(bench.waiting.is_empty(), "whoever ordered gets an answer");
     }
 
     #[test]
@@ -362,7 +457,7 @@ proptest! {
 #[test]
 fn the_histories_drawn_here_reach_leases_takeovers_and_returns() {
     let mut runner = TestRunner::deterministic();
-    let (mut leases, mut takeovers, mut returns) = (0, 0, 0);
+    let (mut leases, mut takeovers, mut returns, mut operations, mut handovers) = (0, 0, 0, 0, 0);
     for _ in 0..1_000 {
         let (is_home, first, acts) =
             (any::<bool>(), first(), acts()).new_tree(&mut runner).unwrap().current();
@@ -373,6 +468,9 @@ fn the_histories_drawn_here_reach_leases_takeovers_and_returns() {
         leases += u32::from(bench.lease_began.is_some());
         takeovers += bench.takeovers;
         returns += bench.returns;
+        operations += bench.operations;
+        handovers += bench.handovers;
     }
     assert!(leases > 300 && takeovers > 100 && returns > 10, "{leases} {takeovers} {returns}");
+    assert!(operations > 40 && handovers > 40, "{operations} {handovers}");
 }

@@ -4,12 +4,18 @@ use std::time::Duration;
 
 use model::{Beat, Instant};
 
-use crate::{Authority, PoolState, RecordVersion, RequestId, Service, StoredRecord, Tenure};
+use super::word::Word;
+use crate::{
+    Authority, HandoverId, Planted, PoolState, RecordVersion, RequestId, Service, Settings, StoredRecord,
+    Tenure,
+};
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// Authority is static, if there is any: nobody else can take over.
-    Static { authority: Option<Authority>, tenure: Tenure, must_read: bool },
+    /// Authority is static: nobody else can take over.
+    Static { authority: Authority, tenure: Tenure, must_read: bool },
+    /// A pair without witness: the owner's word is the record.
+    Word(Word),
     /// Who the owner is, is not known.
     Learning,
     /// The other pool is the owner.
@@ -18,7 +24,7 @@ pub(super) enum State {
     TakingOver(Attempt),
     /// This pool is the owner.
     Owning(Tenancy),
-    /// This pool is the owner, stopped serving and asked the witness to make the home pool the owner.
+    /// This pool is the owner, stopped serving and makes the other pool the owner.
     Leaving(Departure),
 }
 
@@ -35,9 +41,11 @@ pub(super) struct Watch {
     beat_at: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Seen {
     version: RecordVersion,
+    /// What the record of that version says; only this decides what a takeover leads to.
+    tenure: Tenure,
     at: Instant,
     read_began: Instant,
 }
@@ -55,22 +63,20 @@ impl Watch {
     /// The witness returned this record of the same epoch, to a request of `began`.
     pub(super) fn witnessed(&mut self, now: Instant, began: Instant, stored: &StoredRecord) {
         let version = stored.version;
-        match self.seen {
-            Some(seen) if began < seen.read_began => {} // overtaken by a later read
+        match &mut self.seen {
+            Some(seen) if began < seen.read_began => return, // overtaken by a later read
             Some(seen) if seen.version == version => {
-                self.seen = Some(Seen { read_began: began, ..seen });
+                seen.read_began = began;
                 self.read_at = Some(now);
             }
-            Some(_) => {
-                self.seen = Some(Seen { version, at: now, read_began: began });
-                self.read_at = Some(now);
-                self.beat_at = Some(now);
-            }
-            None => {
-                self.seen = Some(Seen { version, at: now, read_began: began });
+            seen => {
+                self.beat_at = seen.is_some().then_some(now).or(self.beat_at);
+                let tenure = stored.record.tenure();
+                *seen = Some(Seen { version, tenure, at: now, read_began: began });
                 self.read_at = Some(now);
             }
         }
+        self.tenure = stored.record.tenure();
     }
 
     /// The witness has to answer again before a takeover is tried.
@@ -79,7 +85,12 @@ impl Watch {
     }
 
     pub(super) fn version(&self) -> Option<RecordVersion> {
-        self.seen.map(|seen| seen.version)
+        self.seen.as_ref().map(|seen| seen.version)
+    }
+
+    /// The tenure in the version that a takeover replaces.
+    pub(super) fn seen_tenure(&self) -> &Tenure {
+        self.seen.as_ref().map_or(&self.tenure, |seen| &seen.tenure)
     }
 
     pub(super) fn is_read_since(&self, oldest: Instant) -> bool {
@@ -94,15 +105,18 @@ impl Watch {
         self.heard_at.is_some_and(|at| at >= oldest)
     }
 
-    pub(super) fn is_beating_since(&self, oldest: Instant) -> bool {
-        self.beat_at.is_some_and(|at| at >= oldest)
+    /// Whether the owner beats at the witness although it is not heard: a beat that was seen so soon after
+    /// the owner was heard last may be from before it died.
+    pub(super) fn is_beating_since(&self, oldest: Instant, quiet: Duration) -> bool {
+        let proves = |at: Instant| self.heard_at.is_none_or(|heard| at >= heard + quiet);
+        self.beat_at.is_some_and(|at| at >= oldest && proves(at))
     }
 
     /// When the owner will have been silent for `silence` and the same beat seen for `wait`; `None` while no
     /// beat was seen.
     pub(super) fn silent_at(&self, silence: Duration, wait: Duration) -> Option<Instant> {
         let last_sign = [self.heard_at, self.beat_at].into_iter().flatten().fold(self.since, Instant::max);
-        self.seen.map(|seen| (seen.at + wait).max(last_sign + silence))
+        self.seen.as_ref().map(|seen| (seen.at + wait).max(last_sign + silence))
     }
 }
 
@@ -124,6 +138,49 @@ pub(super) struct Tenancy {
     pub(super) witness_until: Option<Instant>,
     pub(super) partner_until: Option<Instant>,
     pub(super) homecoming: Option<Homecoming>,
+    pub(super) progress: Progress,
+    /// A change that would make the other pool the owner may still be on its way to the witness: a document
+    /// written now could be missing there. A later change of this pool that succeeds ends the doubt.
+    pub(super) is_doubtful: bool,
+}
+
+/// How far a drained handover could get.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// The other pool holds nearly everything.
+    pub(super) is_close: bool,
+    /// When the operation that is under way began, as far as this process knows.
+    pub(super) began: Instant,
+    /// Handovers that failed since then.
+    pub(super) failures: u32,
+    retry_at: Instant,
+}
+
+impl Progress {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { is_close: false, began: now, failures: 0, retry_at: now }
+    }
+
+    /// Another operation begins; how close the other pool is, is the same.
+    pub(super) const fn restart(&mut self, now: Instant) {
+        *self = Self { is_close: self.is_close, ..Self::new(now) };
+    }
+
+    /// The next attempt needs a new report and, each time, twice the pause: users are not served meanwhile.
+    pub(super) fn failed(&mut self, now: Instant, pause: Duration) {
+        self.retry_at = now + pause.saturating_mul(1 << self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+        self.is_close = false;
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.is_close && now >= self.retry_at
+    }
+
+    /// When this may change by time alone, while an operation is under way.
+    pub(super) fn deadlines(&self, settings: &Settings) -> [Option<Instant>; 2] {
+        [self.is_close.then_some(self.retry_at), Some(self.began + settings.operation_max)]
+    }
 }
 
 /// The record that a compare-and-set of the owner replaces.
@@ -144,8 +201,16 @@ pub(super) struct Homecoming {
 
 impl Tenancy {
     pub(super) const fn new(now: Instant, tenure: Tenure, stored: Option<Stored>) -> Self {
-        let (witness_until, partner_until, homecoming) = (None, None, None);
-        Self { tenure, valid_from: now, stored, witness_until, partner_until, homecoming }
+        Self {
+            is_doubtful: tenure.state.is_moving(),
+            tenure,
+            valid_from: now,
+            stored,
+            witness_until: None,
+            partner_until: None,
+            homecoming: None,
+            progress: Progress::new(now),
+        }
     }
 
     /// Until when the promises in hand last.
@@ -159,11 +224,32 @@ impl Tenancy {
             && self.partner_until.is_some_and(|until| now < until)
     }
 
-    pub(super) const fn service(&self) -> Service {
+    pub(super) fn service(&self, planted: Planted) -> Service {
+        let is_doubtful = self.is_doubtful && planted != Planted::WritesInDoubt;
         match self.tenure.state {
-            PoolState::Active | PoolState::FailedOver | PoolState::FailingBack => Service::Full,
-            PoolState::TakenOver | PoolState::FailingOver => Service::Resiliency,
+            PoolState::TakenOver => Service::Resiliency,
+            PoolState::Active | PoolState::FailingOver | PoolState::FailedOver | PoolState::FailingBack
+                if is_doubtful =>
+            {
+                Service::Resiliency
+            }
+            PoolState::Active | PoolState::FailingOver | PoolState::FailedOver | PoolState::FailingBack => {
+                Service::Full
+            }
         }
+    }
+
+    /// Leases in hand do not count any more.
+    pub(super) const fn void_leases(&mut self) {
+        (self.witness_until, self.partner_until) = (None, None);
+    }
+
+    pub(super) fn has_witness(&self, now: Instant) -> bool {
+        self.stored.is_some() && self.witness_until.is_some_and(|until| now < until)
+    }
+
+    pub(super) fn has_partner(&self, now: Instant) -> bool {
+        self.partner_until.is_some_and(|until| now < until)
     }
 
     /// Notes that the home pool asks for its users; returns for how long it has asked without a pause.
@@ -177,9 +263,42 @@ impl Tenancy {
     }
 }
 
-/// A return under way.
+/// A handover under way; this pool does not serve.
 #[derive(Debug)]
 pub(super) struct Departure {
     pub(super) tenancy: Tenancy,
+    /// When this pool stopped.
     pub(super) since: Instant,
+    /// The drained handover that it is; `None` when the other pool was not asked to confirm anything.
+    pub(super) handover: Option<HandoverId>,
+    pub(super) phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Phase {
+    /// The other pool is asked to confirm that it holds everything. Leases in hand stay good.
+    Draining,
+    /// The witness is asked to make the other pool the owner.
+    Swapping { began: Instant },
+}
+
+impl Departure {
+    /// Whether the record still says that the users shall leave.
+    pub(super) const fn is_wanted(&self) -> bool {
+        match self.tenancy.tenure.state {
+            PoolState::TakenOver | PoolState::FailingOver | PoolState::FailingBack => true,
+            PoolState::Active | PoolState::FailedOver => false,
+        }
+    }
+
+    /// When it is given up, or goes on without a confirmation.
+    pub(super) fn deadline(&self, settings: &Settings) -> Instant {
+        match self.phase {
+            Phase::Draining => self.since + settings.drain_max(),
+            Phase::Swapping { .. } if self.tenancy.tenure.state.is_moving() => {
+                self.since + settings.handover_stop_max
+            }
+            Phase::Swapping { began } => began + settings.patience(),
+        }
+    }
 }

@@ -3,16 +3,19 @@
 mod giving_back;
 mod leases;
 mod messages;
+mod operations;
 mod takeover;
+mod without_witness;
 
 use std::time::Duration;
 
-use model::{Beat, Epoch, Instant, Machine, PoolName};
+use model::{Beat, Epoch, Instant, Machine, PoolName, WallTime};
 
 use crate::{
-    Ask, Authority, CallId, Contact, Event, Input, Output, Ownership, OwnershipError, OwnershipRecord,
-    Parties, PoolState, PromiseAnswer, PromiseRequest, RecordVersion, Refusal, RequestId, Service, Settings,
-    Standing, StoredRecord, Tenure, Verdict,
+    Ask, Authority, CallId, Contact, Event, HandoverId, Input, Operator, Order, OrderBlocker, OrderId,
+    OrderKind, OrderResult, Output, Ownership, OwnershipError, OwnershipRecord, Parties, PoolState,
+    PromiseAnswer, PromiseRequest, RecordVersion, Refusal, RequestId, Service, Settings, Standing,
+    StoredRecord, Tenure, UndoReason, Verdict,
 };
 
 const HOME: &str = "east";
@@ -27,7 +30,7 @@ fn at(millis: u64) -> Instant {
 }
 
 fn tenure(owner: &str, epoch: u64, state: PoolState) -> Tenure {
-    Tenure { owner: name(owner), epoch: Epoch::new(epoch), state }
+    Tenure::new(name(owner), Epoch::new(epoch), state)
 }
 
 fn at_home(epoch: u64) -> Tenure {
@@ -41,6 +44,16 @@ fn taken_over(epoch: u64) -> Tenure {
 fn stored(tenure: Tenure, beat: u64, version: u64) -> StoredRecord {
     let record = OwnershipRecord { beat: Beat::new(beat), ..OwnershipRecord::first_of(tenure) };
     StoredRecord { version: RecordVersion(version), record }
+}
+
+fn order(id: u128, kind: OrderKind, epoch: u64) -> Order {
+    Order {
+        id: OrderId::new(id),
+        kind,
+        epoch: Epoch::new(epoch),
+        ordered_at: WallTime::from_secs(1_700_000_000),
+        by: Operator::new("ada").unwrap(),
+    }
 }
 
 /// A machine and what it asked for since it was last looked at.
@@ -137,6 +150,35 @@ impl Rig {
 
     fn asked_promise(&mut self, millis: u64, tenure: Tenure) -> Verdict {
         self.asked(millis, Ask::Promise { tenure }).verdict
+    }
+
+    fn order(&mut self, millis: u64, order: Order) {
+        self.give(millis, Input::Ordered { call: CallId(20), order });
+    }
+
+    fn cancel(&mut self, millis: u64, id: u128) {
+        self.give(millis, Input::CancelOrdered { call: CallId(21), of: OrderId::new(id) });
+    }
+
+    fn results(&self) -> Vec<OrderResult> {
+        let result = |output: &Output| {
+            if let Output::OrderAnswer { result, .. } = output { Some(result.clone()) } else { None }
+        };
+        self.outputs.iter().filter_map(result).collect()
+    }
+
+    fn result(&self) -> OrderResult {
+        let mut results = self.results();
+        assert_eq!(results.len(), 1, "{:?}", self.outputs);
+        results.remove(0)
+    }
+
+    fn handover(&self) -> HandoverId {
+        self.last(
+            |output| {
+                if let Output::FinishHandover { handover } = output { Some(*handover) } else { None }
+            },
+        )
     }
 
     fn until(&self, millis: u64) -> Option<Instant> {

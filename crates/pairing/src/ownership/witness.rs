@@ -8,7 +8,8 @@ use super::{
     state::{Departure, State, Stored, Tenancy},
 };
 use crate::{
-    Event, Output, OwnershipRecord, Planted, PoolState, RecordVersion, RequestId, StoredRecord, Tenure,
+    Ask, Event, Output, OwnershipRecord, Planted, PoolState, RecordVersion, RequestId, StoredRecord, Tenure,
+    UndoReason,
 };
 
 impl Ownership {
@@ -17,16 +18,15 @@ impl Ownership {
         self.outputs.push_back(Output::Read { request });
     }
 
+    /// Renews the record; a change that this pool wants to make goes with it.
     pub(super) fn beat(&mut self, now: Instant, tenure: &Tenure, stored: Stored) {
-        let record =
-            OwnershipRecord { beat: stored.beat.next(), ..OwnershipRecord::first_of(tenure.clone()) };
+        let tenure = self.wished(tenure).clone();
+        let record = OwnershipRecord { beat: stored.beat.next(), ..OwnershipRecord::first_of(tenure) };
         self.compare_and_set(now, Some(stored.version), record);
     }
 
-    pub(super) fn hand_over(&mut self, now: Instant, epoch: Epoch, stored: Stored) {
-        let home = self.parties.home.clone();
-        let tenure = Tenure { owner: home, epoch: epoch.next(), state: PoolState::Active };
-        self.compare_and_set(now, Some(stored.version), OwnershipRecord::first_of(tenure));
+    pub(super) fn hand_over(&mut self, now: Instant, successor: Tenure, stored: Stored) {
+        self.compare_and_set(now, Some(stored.version), OwnershipRecord::first_of(successor));
     }
 
     fn compare_and_set(&mut self, now: Instant, expected: Option<RecordVersion>, record: OwnershipRecord) {
@@ -39,6 +39,7 @@ impl Ownership {
         self.state = match std::mem::replace(&mut self.state, State::Learning) {
             State::TakingOver(attempt) if attempt.request == request => self.abandon_takeover(attempt),
             unchanged @ (State::Static { .. }
+            | State::Word(_)
             | State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
@@ -58,7 +59,7 @@ impl Ownership {
         let Some(pending) = self.requests.take(request) else { return };
         match found {
             Some(stored) if self.is_static() => self.read_static(&stored),
-            Some(stored) => self.witnessed(now, pending.began, &stored),
+            Some(stored) => self.witnessed(now, pending.began, &stored, is_refusal),
             None if is_refusal => self.forget_stored(now),
             None => self.witnessed_nothing(now, pending.began),
         }
@@ -76,7 +77,7 @@ impl Ownership {
         *must_read = false;
         if epoch > tenure.epoch {
             tenure.epoch = epoch;
-            *authority = authority.map(|authority| crate::Authority { epoch, ..authority });
+            authority.epoch = epoch;
             let tenure = tenure.clone();
             self.outputs.push_back(Output::Remember(tenure.clone()));
             self.outputs.push_back(Output::Event(Event::OwnerKnown(tenure)));
@@ -91,7 +92,7 @@ impl Ownership {
                 self.next_round = Some(now);
             }
             State::TakingOver(_) => self.read(now),
-            State::Static { .. } | State::Learning | State::Watching(_) => {}
+            State::Static { .. } | State::Word(_) | State::Learning | State::Watching(_) => {}
         }
     }
 
@@ -102,15 +103,18 @@ impl Ownership {
                 self.compare_and_set(now, None, record);
             }
             State::Static { must_read, .. } => *must_read = false,
-            State::Learning => {} // the home pool creates the record
+            State::Learning | State::Word(_) => {} // the home pool creates the record
             State::Watching(_) | State::TakingOver(_) | State::Owning(_) | State::Leaving(_) => {
                 self.witness_is_behind(now, began, None);
             }
         }
     }
 
-    fn witnessed(&mut self, now: Instant, began: Instant, stored: &StoredRecord) {
+    fn witnessed(&mut self, now: Instant, began: Instant, stored: &StoredRecord, is_refusal: bool) {
         let record = &stored.record;
+        if self.settings.planted == Planted::UndoesByForce && self.undo_by_force(now, stored) {
+            return;
+        }
         if !self.is_possible(&record.owner) {
             return self.outputs.push_back(Output::Event(Event::OwnerImpossible(record.tenure())));
         }
@@ -121,7 +125,6 @@ impl Ownership {
         self.state = match std::mem::replace(&mut self.state, State::Learning) {
             State::Watching(mut watch) => {
                 watch.witnessed(now, began, stored);
-                watch.tenure.state = record.state;
                 State::Watching(watch)
             }
             State::TakingOver(mut attempt) if attempt.watch.version() != Some(stored.version) => {
@@ -129,19 +132,35 @@ impl Ownership {
                 self.abandon_takeover(attempt)
             }
             State::Owning(mut tenancy) => {
-                if take_version(began, &mut tenancy, stored) {
+                if self.take_version(now, began, &mut tenancy, stored) || (is_refusal && self.wish.is_some())
+                {
                     self.next_round = Some(now);
                 }
                 State::Owning(tenancy)
             }
             State::Leaving(mut departure) => {
-                if take_version(began, &mut departure.tenancy, stored) {
+                if self.take_version(now, began, &mut departure.tenancy, stored) {
                     self.next_round = Some(now);
                 }
                 State::Leaving(departure)
             }
-            unchanged @ (State::Static { .. } | State::Learning | State::TakingOver(_)) => unchanged,
+            unchanged @ (State::Static { .. } | State::Word(_) | State::Learning | State::TakingOver(_)) => {
+                unchanged
+            }
         };
+    }
+
+    /// The planted mistake: an undo that does not look who owns by now.
+    fn undo_by_force(&mut self, now: Instant, found: &StoredRecord) -> bool {
+        let Some(known) = self.known().cloned() else { return false };
+        let is_mine = known.owner == self.parties.me && known.state.is_moving();
+        if !is_mine || found.record.epoch != known.epoch.next() {
+            return false;
+        }
+        let state = if self.parties.is_home() { PoolState::Active } else { PoolState::FailedOver };
+        let record = OwnershipRecord::first_of(Tenure { state, undone: Some(UndoReason::NotHeard), ..known });
+        self.compare_and_set(now, Some(found.version), record);
+        true
     }
 
     /// The witness lost what it knew. The owner that still holds the other pool's promise writes its record
@@ -171,6 +190,10 @@ impl Ownership {
         let is_news = self.known().is_none_or(|known| known.epoch < record.epoch);
         let stored = StoredRecord { version, record };
         self.learn(now, &stored.record.tenure());
+        if is_news && stored.record.owner != self.parties.me && !self.parties.is_home() {
+            // The home pool hears at once that it owns again; the other way round it asks by itself.
+            self.ask(now, Kind::Word, Ask::Observe { known: Some(stored.record.tenure()) });
+        }
         if self.known().is_none_or(|known| known.epoch != stored.record.epoch) {
             return; // of a tenure that is over
         }
@@ -179,14 +202,18 @@ impl Ownership {
         let is_valid = |valid_from| is_news || pending.began >= valid_from;
         self.state = match std::mem::replace(&mut self.state, State::Learning) {
             State::Owning(mut tenancy) => {
-                take_version(pending.began, &mut tenancy, &stored);
+                self.take_version(now, pending.began, &mut tenancy, &stored);
                 if is_valid(tenancy.valid_from) {
                     tenancy.witness_until = tenancy.witness_until.max(Some(until));
+                    tenancy.is_doubtful = false; // a handover before this named an older version
+                }
+                if self.wished(&tenancy.tenure) != &tenancy.tenure {
+                    self.next_round = Some(now); // a renewal without the wish was faster
                 }
                 State::Owning(tenancy)
             }
             State::Leaving(mut departure) => {
-                if take_version(pending.began, &mut departure.tenancy, &stored) {
+                if self.take_version(now, pending.began, &mut departure.tenancy, &stored) {
                     self.next_round = Some(now);
                 }
                 State::Leaving(departure)
@@ -195,17 +222,32 @@ impl Ownership {
                 watch.witnessed(now, pending.began, &stored);
                 State::Watching(watch)
             }
-            unchanged @ (State::Static { .. } | State::Learning | State::TakingOver(_)) => unchanged,
+            unchanged @ (State::Static { .. } | State::Word(_) | State::Learning | State::TakingOver(_)) => {
+                unchanged
+            }
         };
     }
-}
 
-/// The owner's next change replaces this version. A refused or overtaken one costs a round trip, no more.
-fn take_version(began: Instant, tenancy: &mut Tenancy, stored: &StoredRecord) -> bool {
-    let is_news = tenancy.stored.is_none_or(|known| known.version != stored.version && known.began <= began);
-    if is_news {
-        tenancy.stored = Some(Stored { version: stored.version, beat: stored.record.beat, began });
-        tenancy.tenure.state = stored.record.state;
+    /// The owner's next change replaces this version. A refused or overtaken one costs a round trip, no more.
+    fn take_version(
+        &mut self,
+        now: Instant,
+        began: Instant,
+        tenancy: &mut Tenancy,
+        stored: &StoredRecord,
+    ) -> bool {
+        let is_news =
+            tenancy.stored.is_none_or(|known| known.version != stored.version && known.began <= began);
+        if is_news {
+            tenancy.stored = Some(Stored { version: stored.version, beat: stored.record.beat, began });
+            let before = std::mem::replace(&mut tenancy.tenure, stored.record.tenure());
+            if before != tenancy.tenure {
+                if !before.state.is_moving() {
+                    tenancy.progress.restart(now);
+                }
+                self.tell_change(&before, &tenancy.tenure);
+            }
+        }
+        is_news
     }
-    is_news
 }

@@ -144,3 +144,21 @@ fn an_unable_partner_does_not_take_over() {
     rig.watch_until(60_000);
     assert!(!rig.has_change());
 }
+
+#[test]
+fn a_beat_from_before_the_owner_died_does_not_send_phones_to_it_but_one_long_after_does() {
+    let contact = |rig: &Rig, millis| {
+        let Standing::Elsewhere { contact, .. } = rig.machine.standing(at(millis)) else { panic!("owner") };
+        contact
+    };
+    let mut rig = Rig::watcher(); // heard at 1 s
+    rig.wait(2_000);
+    rig.answer_read(2_000, Some(stored(at_home(0), 6, 7)));
+    assert!(matches!(contact(&rig, 4_200), Contact::Silent { .. }), "it may have died at 1 s");
+
+    for (millis, beat) in [(3_000, 7), (4_100, 8)] {
+        rig.wait(millis);
+        rig.answer_read(millis, Some(stored(at_home(0), beat, beat + 1)));
+    }
+    assert_eq!(contact(&rig, 4_200), Contact::Beating, "only the way between the pools is cut");
+}
