@@ -29,6 +29,7 @@ site = "east"
 
 [pool.settings]
 digest_algorithms = ["MD5"]
+call_records = "off"
 
 [[server]]
 name = "east1"

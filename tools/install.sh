@@ -9,6 +9,7 @@ need c++ g++
 need cmake cmake
 need ip iproute2
 need nft nftables
+need strace strace
 need sipp sip-tester
 need baresip baresip-core
 need linphonec linphone-cli

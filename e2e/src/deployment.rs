@@ -7,7 +7,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Namespace, wait_for};
+use crate::{Namespace, Operator, wait_for};
 
 /// The servers of the example deployment, in the order in which they are started.
 pub const SERVERS: [&str; 4] = ["control1", "east1", "west1", "branch1a"];
@@ -71,6 +75,48 @@ impl Ran {
     }
 }
 
+/// A command that was begun. It goes on when this is dropped.
+#[derive(Debug)]
+pub struct RunningCommand {
+    what: String,
+    process: Pid,
+    ended: mpsc::Receiver<std::io::Result<Output>>,
+    has_ended: Arc<AtomicBool>,
+    began: Instant,
+}
+
+impl RunningCommand {
+    /// Ends it at once with SIGKILL, unless it ended already.
+    pub fn kill(&self) {
+        // The waiting thread has not reaped it before its output is here, so the id is still its own.
+        if let Err(mpsc::TryRecvError::Empty) = self.ended.try_recv() {
+            let _ = kill_process(self.process, Signal::KILL);
+        }
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Relaxed)
+    }
+
+    /// Waits for its end, and ends it itself after `limit`.
+    ///
+    /// Errors: it took too long.
+    pub fn wait(self, limit: Duration) -> Result<Ran> {
+        let Ok(output) = self.ended.recv_timeout(limit) else {
+            let _ = kill_process(self.process, Signal::KILL);
+            bail!("tandem {} did not end within {limit:?}", self.what);
+        };
+        let output = output?;
+        Ok(Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took: self.began.elapsed(),
+        })
+    }
+}
+
 /// A deployment made by `tandem init`, alone in a namespace. Dropping it ends its processes and removes
 /// everything.
 #[derive(Debug)]
@@ -116,12 +162,34 @@ impl Deployment {
         deployment.wait_serving("east1", "east", Some("full"), Duration::from_secs(30))?;
         deployment.wait_serving("west1", "west", Some("full"), Duration::from_secs(30))?;
         deployment.wait_serving("branch1a", "branch1", Some("full"), Duration::from_secs(30))?;
+        deployment.wait_users_known(&["east1", "west1"], Duration::from_secs(30))?;
         Ok(deployment)
+    }
+
+    /// Waits until these servers know every example user: those of another pool come with its journal.
+    ///
+    /// Errors: not within `limit`.
+    pub fn wait_users_known(&self, servers: &[&str], limit: Duration) -> Result<Duration> {
+        let wanted = u64::try_from(self.passwords.len())?;
+        let began = Instant::now();
+        for server in servers {
+            let mut operator = Operator::new(self, server, limit);
+            crate::wait_until(&format!("{server} to know {wanted} users"), limit, || {
+                let status = operator.ask("GET", "/v1/status", None)?.json()?;
+                Ok(status.get("users_known").and_then(Value::as_u64) >= Some(wanted))
+            })?;
+        }
+        Ok(began.elapsed())
     }
 
     /// The deployment's folder, to be named with `--dir`.
     pub fn dir(&self) -> PathBuf {
         self.folder.path().join("d")
+    }
+
+    /// The data folder of a server.
+    pub fn data(&self, server: &str) -> PathBuf {
+        self.dir().join("servers").join(server).join("data")
     }
 
     /// A folder for the test's own files, beside the deployment's.
@@ -270,6 +338,13 @@ impl Deployment {
     ///
     /// Errors: it cannot be run or takes too long.
     pub fn tandem(&self, arguments: &[&str], input: &[u8]) -> Result<Ran> {
+        self.begin(arguments, input)?.wait(COMMAND_WITHIN)
+    }
+
+    /// Begins to run `tandem`, without waiting for its end.
+    ///
+    /// Errors: it cannot be run.
+    pub fn begin(&self, arguments: &[&str], input: &[u8]) -> Result<RunningCommand> {
         let began = Instant::now();
         let mut child = Command::new(tandem_binary()?)
             .args(arguments)
@@ -283,23 +358,14 @@ impl Deployment {
             let _reads_no_more = stdin.write_all(input);
         }
         let (done, ended) = mpsc::channel();
-        let waiter = thread::spawn(move || {
-            let _ = done.send(child.wait_with_output());
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&has_ended);
+        thread::spawn(move || {
+            let output = child.wait_with_output();
+            told.store(true, Ordering::Relaxed);
+            let _ = done.send(output);
         });
-        let output: Output = match ended.recv_timeout(COMMAND_WITHIN) {
-            Ok(output) => output?,
-            Err(_) => {
-                let _ = kill_process(process, Signal::KILL);
-                let _ = waiter.join();
-                bail!("tandem {} did not end within {COMMAND_WITHIN:?}", arguments.join(" "));
-            }
-        };
-        Ok(Ran {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-            took: began.elapsed(),
-        })
+        Ok(RunningCommand { what: arguments.join(" "), process, ended, has_ended, began })
     }
 
     /// Contact URIs registered for a user, by server, as `tandem registration show` has them.

@@ -6,22 +6,34 @@
 //! [`Phone`] is a small SIP phone, written from the RFCs and not from our own parser, that keeps exact
 //! account of what it was answered and when.
 
+pub mod burst;
+mod contact_lists;
+pub mod crowd;
 mod deployment;
 mod digest;
+mod disk;
+pub mod documents;
 mod ledger;
 mod message;
 mod namespace;
+mod operator;
 mod phone;
+pub mod rows;
+mod sight;
 mod sipp;
 mod socket;
 pub mod softphone;
 mod wait;
 
-pub use deployment::{Deployment, Ran, SERVERS, Timing, tandem_binary};
+pub use contact_lists::ContactLists;
+pub use deployment::{Deployment, Ran, RunningCommand, SERVERS, Timing, tandem_binary};
+pub use disk::Disk;
 pub use ledger::{Owner, Watch};
 pub use message::Message;
 pub use namespace::Namespace;
-pub use phone::{Answer, Call, Heard, Manners, Phone, Registration};
+pub use operator::{Operator, Reply};
+pub use phone::{Answer, Call, Heard, Manners, Phone, Registration, Subscription};
+pub use sight::{Sight, Watcher};
 pub use sipp::{Sipp, SippResult};
 pub use socket::Via;
 pub use wait::{wait_for, wait_until};

@@ -57,6 +57,18 @@ impl Namespace {
         Ok(())
     }
 
+    /// Loses from now on what one address sends to a TCP port of another, until [`Self::heal`]: the other's
+    /// own requests still get through.
+    ///
+    /// Errors: `nft` refuses.
+    pub fn cut_service(&self, from: &str, to: &str, port: u16) -> Result<()> {
+        run("nft", &["add", "table", "ip", "cut"])?;
+        run("nft", &["add", "chain", "ip", "cut", "in", "{ type filter hook input priority 0; }"])?;
+        let port = port.to_string();
+        let rule = ["ip", "saddr", from, "ip", "daddr", to, "tcp", "dport", &port, "drop"];
+        run("nft", &[&["add", "rule", "ip", "cut", "in"], &rule[..]].concat())
+    }
+
     /// Ends all cuts.
     ///
     /// Errors: `nft` refuses.

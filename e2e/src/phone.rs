@@ -2,6 +2,7 @@
 
 mod answering;
 mod asking;
+mod subscribing;
 
 use std::{
     collections::HashMap,
@@ -23,6 +24,8 @@ use crate::{
     socket::{Socket, read_messages},
 };
 
+pub use subscribing::Subscription;
+
 /// How long a request may take until its final response, unless told otherwise.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
 const SDP: &str =
@@ -35,6 +38,8 @@ pub enum Manners {
     Answer,
     /// 486.
     Busy,
+    /// 480.
+    Away,
     /// 180, and then nothing until it is cancelled.
     Ring,
 }

@@ -9,7 +9,11 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Answer, Deployment, Phone, Timing, Via, wait_for};
+use e2e::{
+    Answer, Deployment, Phone, Timing, Via,
+    rows::{branch, proved},
+    wait_for,
+};
 
 const RETRY: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(40);
@@ -70,6 +74,7 @@ fn phones_of_a_branch_keep_calling_each_other_while_its_wan_is_cut() {
     assert!(told.header("Warning").is_some_and(|text| text.starts_with("399 ")), "{:?}", told.message);
     assert!(others.iter().all(|answer| answer.status == 200), "a registration was refused");
     call(&two, &one);
+    proved(branch::CUT_OFF, told.header("Feature-Caps").unwrap_or_default());
     let refused = one.call("1003").unwrap().map(drop).unwrap_err();
     assert!([408, 480, 500, 503, 504].contains(&refused.status), "{:?}", refused.message);
     println!(
@@ -104,7 +109,7 @@ fn phones_of_a_dead_branch_appliance_register_at_its_associated_pool_and_return(
 
     deployment.kill("branch1a").unwrap();
     let killed = Instant::now();
-    let (_, refusals) = register_until(&one, "full");
+    let (accepted, refusals) = register_until(&one, "full");
     let took = killed.elapsed();
     for refusal in &refusals {
         assert!(refusal.status == 503 && refusal.retry_after().is_some(), "{:?}", refusal.message);
@@ -113,6 +118,7 @@ fn phones_of_a_dead_branch_appliance_register_at_its_associated_pool_and_return(
     register_until(&two, "full");
     call(&one, &two);
     call(&east, &one);
+    proved(branch::APPLIANCE_DOWN, accepted.header("Feature-Caps").unwrap_or_default());
     println!(
         "appliance killed: its phones registered at the pool after {took:?}, {} x 503 before",
         refusals.len()

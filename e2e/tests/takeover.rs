@@ -9,7 +9,12 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{Answer, Deployment, Owner, Phone, SERVERS, Timing, Via, Watch, wait_for};
+use e2e::{
+    Answer, ContactLists, Deployment, Owner, Phone, SERVERS, Timing, Via, Watch,
+    documents::{Documents, Write, Writers, Written, missing},
+    rows::{pool, proved},
+    wait_for, wait_until,
+};
 
 const RETRY: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(30);
@@ -49,6 +54,7 @@ fn phone(deployment: &Deployment, user: &str, server: &str) -> Phone {
 
 /// Every refusal says when to try again.
 fn assert_told_when(refusals: &[Answer]) {
+    assert!(!refusals.is_empty());
     for refusal in refusals {
         assert_eq!(refusal.status, 503, "{:?}", refusal.message);
         let retry_after =
@@ -90,6 +96,9 @@ fn kill_and_return(timing: Timing) {
     let phones = [phone(&deployment, "1003", "east1"), phone(&deployment, "1004", "east1")];
     let (west, branch) = (phone(&deployment, "2003", "west1"), phone(&deployment, "3003", "branch1a"));
     call(&phones[0], &west);
+    // A second flow of a phone of east, by TCP: it stays up all the time.
+    let flow = Phone::new(&deployment, "1007", Via::Tcp, "west1", "127.0.0.1").unwrap();
+    assert_eq!(flow.register(300).unwrap().status, 200);
     let watch = Watch::start(&deployment, "1009").unwrap();
 
     deployment.kill("east1").unwrap();
@@ -104,8 +113,11 @@ fn kill_and_return(timing: Timing) {
         "{:?}",
         accepted.message
     );
-    assert!(!refusals.is_empty());
     assert_told_when(&refusals);
+    let on_flow = flow.register(300).unwrap();
+    assert_eq!(on_flow.status, 200, "the second flow stayed up: {:?}", on_flow.message);
+    proved(pool::SILENT, &format!("{} x 503; then 200 over the flow from before", refusals.len()));
+    proved(pool::TAKEN_OVER, accepted.header("Feature-Caps").unwrap_or_default());
     let allowed = Duration::from_secs(timing.takeover_s.into()) + 2 * RETRY;
     assert!(took <= allowed, "{took:?}");
     let (second, ..) = register_until_accepted(&phones[1], killed);
@@ -162,25 +174,41 @@ fn a_frozen_pool_refuses_to_serve_when_it_goes_on() {
     let deployment = Deployment::running(timing).unwrap();
     let east = phone(&deployment, "1003", "east1");
     let watch = Watch::start(&deployment, "1009").unwrap();
+    let [mut at_east, mut at_west] = ["east1", "west1"].map(|server| ContactLists::new(&deployment, server));
+    let clients = ["east1", "west1"].map(|server| ContactLists::new(&deployment, server));
+    let writers = Writers::start(vec![clients], &["1005".to_owned()], 20, 2 * LIMIT).unwrap();
+    assert_eq!(at_east.write("1006", "before"), Written::Acknowledged);
+    wait_until("some writes", LIMIT, || Ok(writers.writes().len() >= 20)).unwrap();
 
     deployment.freeze("east1").unwrap();
     let frozen = Instant::now();
     deployment.wait_serving("west1", "east", Some("resiliency"), LIMIT).unwrap();
     let lease = Duration::from_secs(timing.lease_s.into());
     wait_for("three leases", LIMIT, || Ok((frozen.elapsed() > 3 * lease).then_some(()))).unwrap();
+    let at_partner = at_west.write("1006", "frozen");
+    assert!(matches!(at_partner, Written::Refused(403 | 503, _)), "read-only: {at_partner:?}");
     deployment.thaw("east1").unwrap();
+    let first_write = at_east.write("1006", "late");
     let first = east.register_within(300, RETRY).unwrap();
     assert!([302, 503].contains(&first.status), "{:?}", first.message);
+    assert!(matches!(first_write, Written::Refused(..)), "{first_write:?}");
 
     deployment.wait_serving("east1", "east", Some("full"), LIMIT).unwrap();
     let (accepted, ..) = register_until_accepted(&east, Instant::now());
     assert_eq!(accepted.mode().as_deref(), Some("full"));
     let (takeover_gap, return_gap) = watch.end().unwrap().prove_one_owner().unwrap();
+    assert_eq!(at_east.write("1006", "after"), Written::Acknowledged);
+    let kept: Vec<String> = at_east.read("1006").unwrap().into_iter().collect();
+    assert_eq!(kept, ["after", "before"], "what was refused is not there");
+    let writes = writers.end().unwrap();
+    assert!(writes.iter().all(|write| write.acknowledged.is_some()), "{writes:?}");
+    assert_eq!(missing(&writes, &mut at_east).unwrap(), [] as [&Write; 0]);
     println!(
-        "frozen {:?}, resumed: answered {} at once; nobody served for {takeover_gap:?} and \
-        {return_gap:?}; never both",
+        "frozen {:?}, resumed: answered {} at once, a document write: {first_write:?}; nobody served for \
+        {takeover_gap:?} and {return_gap:?}; never both; {} acknowledged document writes are all there",
         3 * lease,
-        first.status
+        first.status,
+        writes.len()
     );
 }
 
@@ -203,6 +231,7 @@ fn a_pool_cut_off_from_partner_and_witness_stops_before_its_partner_takes_over()
     assert_eq!(refused.status, 503, "{:?}", refused.message);
     assert!(refused.retry_after().is_some());
     assert!(stopped <= Duration::from_secs(timing.lease_s.into()) + RETRY / 2, "{stopped:?}");
+    proved(pool::CUT_OFF, &format!("{} after {stopped:?}", refused.message.start));
     east.use_server(Deployment::sip("west1"));
     let (accepted, took, refusals) = register_until_accepted(&east, cut);
     assert_eq!(accepted.mode().as_deref(), Some("resiliency"));

@@ -5,8 +5,8 @@ use std::path::Path;
 use model::{AddressOfRecord, Epoch, PoolName, WallTime};
 use sip::digest::{Algorithm, Ha1};
 use store::{
-    AccountChange, AccountWrite, CommitError, Condition, Credentials, DigestAlgorithm, OperationId,
-    SqliteUserStore, StoreError, UserStore,
+    Change, CommitError, Condition, Credentials, DigestAlgorithm, OperationId, SqliteUserStore, StoreError,
+    UserStore, Write,
 };
 
 use crate::{Secret, clock};
@@ -46,22 +46,23 @@ pub fn credentials(aor: &AddressOfRecord, password: &Secret) -> Result<Credentia
     })
 }
 
-/// The change that adds a user or replaces password and algorithms.
+/// The change that adds a user homed on `home` or replaces password and algorithms.
 ///
 /// Errors: as [`credentials`].
 pub fn put(
+    home: &PoolName,
     aor: &AddressOfRecord,
     password: &Secret,
     algorithms: Option<Vec<DigestAlgorithm>>,
     now: WallTime,
-) -> Result<AccountChange, AccountsError> {
+) -> Result<Change, AccountsError> {
     let credentials = credentials(aor, password)?;
-    Ok(AccountChange {
+    Ok(Change {
         operation: fresh_operation(),
         aor: aor.clone(),
         changed_at: now,
         condition: Condition::Any,
-        write: AccountWrite::Put { credentials, algorithms },
+        write: Write::PutAccount { home: home.clone(), credentials, algorithms },
     })
 }
 
@@ -73,7 +74,7 @@ pub fn fresh_operation() -> OperationId {
 /// Writes accounts into the data folder of a server that does not run, under epoch 0.
 ///
 /// Errors: [`AccountsError`]; nothing is written then.
-pub fn commit_offline(data: &Path, home: &PoolName, changes: &[AccountChange]) -> Result<(), AccountsError> {
+pub fn commit_offline(data: &Path, home: &PoolName, changes: &[Change]) -> Result<(), AccountsError> {
     std::fs::create_dir_all(data).map_err(|source| StoreError::from_io(data, source))?;
     let store = SqliteUserStore::open(&data.join(USERS_FILE))?;
     store.commit(home, Epoch::ZERO, changes)?;

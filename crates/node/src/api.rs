@@ -1,6 +1,11 @@
 //! What a server answers to other servers and to operators over `internal_http`.
 
+mod bindings;
+mod conflicts;
 pub mod control;
+mod documents;
+mod metrics;
+mod orders;
 mod pair;
 mod registrations;
 mod status;
@@ -11,10 +16,12 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     Router,
+    extract::DefaultBodyLimit,
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use model::limits;
 
 use crate::{
     Shared,
@@ -81,14 +88,22 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 
 /// The routes of a server that speaks SIP.
 pub fn registrar_routes(shared: Arc<Shared>) -> Router {
+    let document_limit = DefaultBodyLimit::max(limits::DOCUMENT_EDIT_BYTES_MAX);
     Router::new()
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/status", get(status::status))
         .route("/v1/serving", get(status::serving_now))
         .route("/v1/promise", post(pair::promise))
         .route("/v1/journal", get(pair::journal))
-        .route("/v1/handover", post(pair::handover))
+        .route("/v1/bindings", get(bindings::bindings))
+        .route("/v1/orphans", post(pair::orphans))
+        .route("/v1/conflicts", get(conflicts::list).post(conflicts::resolve))
+        .route("/v1/orders", post(orders::order))
+        .route("/v1/orders/cancel", post(orders::cancel))
         .route("/v1/users", get(users::list).post(users::put).delete(users::remove))
         .route("/v1/users/where", get(users::find))
+        .route("/v1/documents", get(documents::show).patch(documents::patch).layer(document_limit))
+        .route("/v1/call_records", post(documents::call_records))
         .route("/v1/registrations", get(registrations::show).delete(registrations::remove))
         .with_state(shared)
 }

@@ -3,17 +3,22 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[doc = $doc:expr])* $name:ident,)*) => {
         /// Counters of one server; each only grows.
         #[derive(Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: Counter,)*
+            $($(#[doc = $doc])* pub $name: Counter,)*
         }
 
         impl Counters {
             /// Names and values, in the order of the source.
             pub fn list(&self) -> Vec<(String, u64)> {
                 vec![$((stringify!($name).to_owned(), self.$name.value()),)*]
+            }
+
+            /// What each of them counts, in the order of [`Self::list`].
+            pub fn meanings() -> Vec<&'static str> {
+                vec![$(concat!($($doc),*).trim(),)*]
             }
         }
     };
@@ -36,14 +41,36 @@ counters! {
     registers_unavailable,
     /// REGISTERs passed on to the owner.
     registers_forwarded,
+    /// Requests that waited for a new owner instead of being refused.
+    requests_held,
     /// REGISTERs redirected to the owner.
     registers_redirected,
+    /// REGISTERs that make a new binding, put off with 503 in a storm.
+    registers_deferred,
+    /// Requests that begin something new, put off with 503 in a storm.
+    requests_deferred,
+    /// Times at which a shard began to put something off.
+    storms_begun,
+    /// Subscriptions of phones to their registrations that were accepted.
+    subscriptions_accepted,
+    /// NOTIFY requests sent to them.
+    notifications_sent,
+    /// Phones that were told to register again because their users have another owner.
+    phones_steered,
     /// Writes whose outcome is unknown, answered 503.
     writes_unknown,
     /// Requests forwarded.
     requests_forwarded,
     /// Requests refused because a table was full.
     requests_overloaded,
+    /// Call records written into call logs by this server.
+    call_records_written,
+    /// Call records kept for the owner of the user data.
+    call_records_spooled,
+    /// Call records kept before that the owner of the user data has now.
+    call_records_delivered,
+    /// Calls and call records for which there was no room.
+    call_records_lost,
 }
 
 /// One counter.
@@ -54,6 +81,11 @@ impl Counter {
     /// Counts one.
     pub fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts `count`.
+    pub fn add_many(&self, count: usize) {
+        self.0.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// The count so far.

@@ -2,13 +2,15 @@
 
 use std::{
     hash::{Hash, Hasher},
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use hashbrown::{Equivalent, HashMap};
-use model::{AddressOfRecord, PoolName, limits};
-use store::{Account, AccountState, Changes, Credentials, DigestAlgorithm};
+use model::{AddressOfRecord, PoolName, documents::Document, limits};
+use store::{Account, AccountState, Changes, Credentials, DigestAlgorithm, DocumentState};
 use topology::Topology;
+
+use crate::UserServices;
 
 /// A home pool's place among the home pools of the topology, in the order of the document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,19 +64,31 @@ pub struct User {
 pub struct Directory {
     homes: Homes,
     users: RwLock<HashMap<AddressOfRecord, Entry>>,
+    /// Of those who have some: whoever has none costs nothing here. May be known before the account is.
+    services: RwLock<HashMap<AddressOfRecord, Services>>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
+    /// In whose journal the account is: another journal's word that it was removed does not count.
+    journal: HomeIndex,
     home: HomeIndex,
     credentials: Option<Box<Credentials>>,
     algorithms: Option<Box<[DigestAlgorithm]>>,
 }
 
+/// Documents of one user, and the journal they came from: another journal's word that they were removed does
+/// not count.
+#[derive(Clone, Debug, Default)]
+struct Services {
+    journal: Option<HomeIndex>,
+    documents: Arc<UserServices>,
+}
+
 impl Directory {
     /// An empty directory over these home pools.
     pub fn new(homes: Homes) -> Self {
-        Self { homes, users: RwLock::default() }
+        Self { homes, users: RwLock::default(), services: RwLock::default() }
     }
 
     /// The home pools.
@@ -85,6 +99,12 @@ impl Directory {
     /// The user with this address-of-record.
     pub fn user(&self, aor: &AddressOfRecord) -> Option<User> {
         self.find(aor.as_str())
+    }
+
+    /// Settings and voice policy of a user; `None` for who has none.
+    pub fn services(&self, aor: &AddressOfRecord) -> Option<Arc<UserServices>> {
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        services.get(aor).map(|services| Arc::clone(&services.documents))
     }
 
     /// The user whose name in this digest realm is `username`, which may be written with its domain.
@@ -107,6 +127,12 @@ impl Directory {
         self.users.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// How many users of this home pool are known. Counts them one by one: for status, not for routing.
+    pub fn users_of(&self, home: HomeIndex) -> usize {
+        let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+        users.values().filter(|entry| entry.home == home).count()
+    }
+
     /// Whether no user is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -114,18 +140,51 @@ impl Directory {
 
     /// Takes over what the store says has changed.
     pub fn apply(&self, changes: &Changes<'_>) {
-        let Some(home) = self.homes.index(changes.home) else { return };
+        let Some(journal) = self.homes.index(changes.journal) else { return };
         let mut users = self.users.write().unwrap_or_else(PoisonError::into_inner);
         for state in changes.accounts {
             match state {
                 AccountState::Present(account) => {
-                    users.insert(account.aor.clone(), entry(home, account));
+                    if let Some(home) = self.homes.index(&account.home) {
+                        users.insert(account.aor.clone(), entry(journal, home, account));
+                    }
                 }
                 AccountState::Removed(aor) => {
-                    if users.get(aor).is_some_and(|entry| entry.home == home) {
+                    if users.get(aor).is_some_and(|entry| entry.journal == journal) {
                         users.remove(aor);
                     }
                 }
+            }
+        }
+        drop(users);
+        self.apply_documents(journal, changes.documents);
+    }
+
+    fn apply_documents(&self, journal: HomeIndex, changes: &[DocumentState]) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        for state in changes {
+            let aor = match state {
+                DocumentState::Present(stored) => {
+                    let known = services.entry(stored.aor.clone()).or_default();
+                    if known.journal != Some(journal) {
+                        *known = Services { journal: Some(journal), ..Services::default() };
+                    }
+                    Arc::make_mut(&mut known.documents).put(&stored.document);
+                    &stored.aor
+                }
+                DocumentState::Removed { aor, kind } => {
+                    let known = services.get_mut(aor).filter(|known| known.journal == Some(journal));
+                    if let Some(known) = known {
+                        Arc::make_mut(&mut known.documents).put(&Document::empty(*kind));
+                    }
+                    aor
+                }
+            };
+            if services.get(aor).is_some_and(|known| known.documents.is_default()) {
+                services.remove(aor);
             }
         }
     }
@@ -142,8 +201,9 @@ impl Directory {
     }
 }
 
-fn entry(home: HomeIndex, account: &Account) -> Entry {
+fn entry(journal: HomeIndex, home: HomeIndex, account: &Account) -> Entry {
     Entry {
+        journal,
         home,
         credentials: account.credentials.map(Box::new),
         algorithms: account.algorithms.as_deref().map(Box::from),
@@ -167,7 +227,11 @@ impl Equivalent<AddressOfRecord> for Text<'_> {
 
 #[cfg(test)]
 mod tests {
-    use model::{Epoch, WallTime};
+    use model::{
+        Epoch, WallTime,
+        documents::{DocumentKind, UserSettings},
+    };
+    use store::StoredDocument;
 
     use super::*;
 
@@ -178,6 +242,7 @@ mod tests {
     fn account(aor: &str, home: &str) -> Account {
         Account {
             aor: AddressOfRecord::new(aor).unwrap(),
+            journal: PoolName::new(home).unwrap(),
             home: PoolName::new(home).unwrap(),
             credentials: Some(Credentials { ha1_md5: [1; 16], ha1_sha256: [2; 32] }),
             algorithms: None,
@@ -189,7 +254,7 @@ mod tests {
 
     fn apply(directory: &Directory, home: &str, state: AccountState) {
         let home = PoolName::new(home).unwrap();
-        directory.apply(&Changes { home: &home, sequence: 1, accounts: &[state] });
+        directory.apply(&Changes { journal: &home, sequence: 1, accounts: &[state], documents: &[] });
     }
 
     #[test]
@@ -201,6 +266,52 @@ mod tests {
         assert!(directory.user_named(b"alice@example.com", b"example.com").is_some());
         assert!(directory.user_named(b"alice", b"example.org").is_none());
         assert!(directory.user_named(&[b'a'; 400], b"example.com").is_none());
+    }
+
+    fn stored(aor: &str, do_not_disturb: bool) -> DocumentState {
+        let settings = UserSettings { do_not_disturb, ..UserSettings::default() };
+        DocumentState::Present(StoredDocument {
+            journal: PoolName::new("any").unwrap(),
+            aor: AddressOfRecord::new(aor).unwrap(),
+            document: Document::Settings(settings),
+            version: 1,
+            epoch: Epoch::ZERO,
+            changed_at: WallTime::default(),
+        })
+    }
+
+    fn apply_document(directory: &Directory, journal: &str, state: DocumentState) {
+        let journal = PoolName::new(journal).unwrap();
+        directory.apply(&Changes { journal: &journal, sequence: 1, accounts: &[], documents: &[state] });
+    }
+
+    #[test]
+    fn only_users_who_have_settings_or_a_policy_are_kept_with_them() {
+        let directory = directory();
+        let aor = AddressOfRecord::new("sip:alice@example.com").unwrap();
+        apply(&directory, "west", AccountState::Present(account(aor.as_str(), "west")));
+        assert!(directory.services(&aor).is_none());
+
+        apply_document(&directory, "west", stored(aor.as_str(), true));
+        assert!(directory.services(&aor).unwrap().settings.do_not_disturb);
+
+        apply_document(&directory, "west", stored(aor.as_str(), false));
+        assert!(directory.services(&aor).is_none(), "what everybody has needs no place");
+    }
+
+    #[test]
+    fn removal_of_documents_in_a_former_journal_leaves_those_in_the_new_one() {
+        let directory = directory();
+        let aor = AddressOfRecord::new("sip:alice@example.com").unwrap();
+        let removed = || DocumentState::Removed { aor: aor.clone(), kind: DocumentKind::Settings };
+        apply_document(&directory, "east", stored(aor.as_str(), true));
+        apply_document(&directory, "west", stored(aor.as_str(), true));
+
+        apply_document(&directory, "east", removed());
+        assert!(directory.services(&aor).is_some());
+
+        apply_document(&directory, "west", removed());
+        assert!(directory.services(&aor).is_none());
     }
 
     #[test]

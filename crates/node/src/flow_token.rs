@@ -6,7 +6,7 @@
 
 use std::hash::Hasher;
 
-use model::{Peer, Protocol};
+use model::{Peer, Protocol, ServerName};
 use siphasher::sip::SipHasher24;
 
 /// Octets of the MAC at the end of a token.
@@ -35,7 +35,28 @@ pub enum TokenFlow {
     Gone,
 }
 
+/// Keys of a server's own, from the secret that all servers share and its name.
+pub fn keys_of_server(secret: &[u8; 32], name: &ServerName) -> (u64, u64) {
+    let derive = |label: u64| {
+        let (low, high) = secret.split_at(16);
+        let half = |bytes: &[u8]| bytes.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let mut hasher = SipHasher24::new_with_keys(half(low), half(high));
+        hasher.write(secret);
+        hasher.write_u64(label);
+        hasher.write(name.as_str().as_bytes());
+        hasher.finish()
+    };
+    (derive(1), derive(2))
+}
+
 impl FlowTokens {
+    /// Tokens of a server of the deployment, this one or another, for connections of its `boot`.
+    ///
+    /// A server that knows a flow of another one from a binding writes the token that the other one reads.
+    pub fn of_server(secret: &[u8; 32], name: &ServerName, boot: u64) -> Self {
+        Self::new(keys_of_server(secret, name), u32::try_from(boot & 0xffff_ffff).unwrap_or(0))
+    }
+
     /// Tokens under `key`, shared by all boots of this server, for connections of this `boot`.
     pub const fn new(key: (u64, u64), boot: u32) -> Self {
         Self { key, boot }
@@ -179,6 +200,21 @@ mod tests {
         assert!(!FlowTokens::new((1, 3), 9).is_of_dialog(mark.as_bytes(), b"call-1"));
         assert_eq!(FlowTokens::token_in(mark.as_bytes()), None);
         assert!(tokens.read(FlowTokens::token_in(both.as_bytes()).unwrap()).is_some());
+    }
+
+    #[test]
+    fn another_server_of_the_deployment_writes_what_the_holder_reads_and_strangers_do_not() {
+        let (east, west) = (ServerName::new("east1").unwrap(), ServerName::new("west1").unwrap());
+        let holder = FlowTokens::of_server(&[7; 32], &east, 0x1_0000_0009);
+        let peer = peer(Protocol::Tls);
+
+        let written = FlowTokens::of_server(&[7; 32], &east, 0x1_0000_0009).write(&peer);
+        let of_west = FlowTokens::of_server(&[7; 32], &west, 0x1_0000_0009).write(&peer);
+        let of_stranger = FlowTokens::of_server(&[8; 32], &east, 0x1_0000_0009).write(&peer);
+
+        assert_eq!(holder.read(written.as_bytes()), Some(TokenFlow::Alive(peer)));
+        assert_eq!(holder.read(of_west.as_bytes()), None);
+        assert_eq!(holder.read(of_stranger.as_bytes()), None);
     }
 
     #[test]

@@ -1,40 +1,41 @@
 //! Drives the ownership machines: asks the witness and the partner, publishes who may answer.
 
+mod driver;
+mod handover;
+mod memory;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use hashbrown::HashMap;
-use model::{Machine, PoolName};
+use model::PoolName;
 use pairing::{
-    CallId, Event, Input, Output, Ownership, OwnershipError, OwnershipRecord, Parties, PromiseAnswer,
-    PromiseRequest, RecordVersion, RequestId, Settings, StoredRecord, Tenure,
+    Order, OrderId, OrderResult, Ownership, OwnershipError, Parties, PromiseAnswer, PromiseRequest, Settings,
+    Tenure,
 };
-use tokio::sync::{mpsc, oneshot};
+use store::{SingleVoterHotStore, SqliteUserStore};
+use tokio::sync::{mpsc, oneshot, watch};
 use topology::{PoolSettings, Topology};
-use tracing::{info, warn};
 
 use crate::{
-    AuthorityTable, HomeIndex, Homes,
-    api::control::{CompareAndSet, Record, Swap},
+    AuthorityTable, BindingStreams, Gates, Homes,
+    backup_service::CopyLedger,
     clock,
     peers::{Endpoint, PeerClient},
 };
+use driver::{Calls, Driver, Message};
+use handover::Handover;
 
 /// Answers and questions waiting for one machine.
 const INBOX_MAX: usize = 256;
 
-/// How a pool asks one machine on behalf of its partner.
+/// How the rest of the server speaks to one machine.
 #[derive(Clone, Debug)]
 pub struct OwnershipHandle {
     inbox: mpsc::Sender<Message>,
-}
-
-enum Message {
-    Input(Input),
-    Asked { body: PromiseRequest, answer: oneshot::Sender<Result<PromiseAnswer, OwnershipError>> },
+    known: watch::Receiver<Option<Tenure>>,
 }
 
 impl OwnershipHandle {
@@ -45,6 +46,25 @@ impl OwnershipHandle {
         let (answer, answered) = oneshot::channel();
         self.inbox.try_send(Message::Asked { body, answer }).ok()?;
         answered.await.ok()
+    }
+
+    /// Gives an operator's order to the machine. `None` as for [`Self::ask`].
+    pub async fn order(&self, order: Order) -> Option<OrderResult> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.try_send(Message::Ordered { order, answer }).ok()?;
+        answered.await.ok()
+    }
+
+    /// Asks the machine to undo the operation of an order. `None` as for [`Self::ask`].
+    pub async fn cancel(&self, of: OrderId) -> Option<OrderResult> {
+        let (answer, answered) = oneshot::channel();
+        self.inbox.try_send(Message::Cancelled { of, answer }).ok()?;
+        answered.await.ok()
+    }
+
+    /// Who owns the home pool, as far as the machine knows, and every later change.
+    pub fn known(&self) -> watch::Receiver<Option<Tenure>> {
+        self.known.clone()
     }
 }
 
@@ -66,6 +86,16 @@ pub struct OwnershipContext {
     pub client: PeerClient,
     /// The server's data folder.
     pub data: PathBuf,
+    /// User data.
+    pub users: Arc<SqliteUserStore>,
+    /// Bindings: whether they can be written.
+    pub hot: Arc<SingleVoterHotStore>,
+    /// Who holds what of it.
+    pub copies: Arc<CopyLedger>,
+    /// Bindings on their way to and from the partner.
+    pub streams: Arc<BindingStreams>,
+    /// Who is writing user data.
+    pub gates: Arc<Gates>,
 }
 
 impl Ownerships {
@@ -111,234 +141,58 @@ fn start_one(context: &OwnershipContext, parties: Parties) -> Option<OwnershipHa
         .control_servers()
         .next()
         .map(|server| Endpoint { address: server.listen.internal_http, name: server.fqdn.clone() });
-    let partner = topology
-        .servers_of(&parties.other)
-        .next()
-        .map(|server| Endpoint { address: server.listen.internal_http, name: server.fqdn.clone() })?;
+    let partner = topology.servers_of(&parties.other).next()?;
     let settings = settings_of(&topology.pool(&parties.home)?.settings, witness.is_some());
-    let memory = context.data.join(format!("ownership-{}.json", parties.home));
+    let memory = memory_file(&context.data, &parties.home);
     let (sender, inbox) = mpsc::channel(INBOX_MAX);
-    let patience = settings.patience();
-    let now = clock::now();
-    let machine = match (witness.is_some(), parties.is_home()) {
-        (true, _) => Ownership::paired(parties.clone(), settings, now, remembered(&memory)),
-        (false, true) => Ownership::alone(parties.home.clone(), settings, now, remembered(&memory), false),
-        (false, false) => Ownership::onlooker(parties.clone(), settings, now, remembered(&memory)),
+    let (known, knowing) = watch::channel(None);
+    let (now, remembered) = (clock::now(), memory::remembered(&memory));
+    let handover = Handover {
+        home: parties.home.clone(),
+        other: parties.other.clone(),
+        reader: partner.name.clone(),
+        users: Arc::clone(&context.users),
+        copies: Arc::clone(&context.copies),
+        streams: Arc::clone(&context.streams),
+        gates: Arc::clone(&context.gates),
     };
     let driver = Driver {
-        machine,
         index,
         key: ownership_key(&parties.home),
-        home: parties.home,
+        home: parties.home.clone(),
+        partner: Endpoint { address: partner.listen.internal_http, name: partner.fqdn.clone() },
+        patience: settings.patience(),
+        drain_max: settings.drain_max(),
+        machine: match (witness.is_some(), parties.is_home()) {
+            (true, _) => Ownership::paired(parties, settings, now, remembered),
+            (false, _) => Ownership::unwitnessed(parties, settings, now, remembered),
+        },
         witness,
-        partner,
-        patience,
         memory,
-        calls: HashMap::new(),
-        next_call: 0,
+        handover,
+        known,
         sender: sender.clone(),
         context: context.clone(),
+        calls: Calls::default(),
+        fenced: None,
+        look_at: now,
+        is_able: true,
     };
     tokio::spawn(driver.run(inbox));
-    Some(OwnershipHandle { inbox: sender })
+    Some(OwnershipHandle { inbox: sender, known: knowing })
+}
+
+fn memory_file(data: &Path, home: &PoolName) -> PathBuf {
+    data.join(format!("ownership-{home}.json"))
+}
+
+/// The owner of a home pool when this server last had a part in its ownership; `None`: it never had, as far
+/// as its data folder says.
+pub fn remembered_owner(data: &Path, home: &PoolName) -> Option<PoolName> {
+    memory::remembered(&memory_file(data, home)).map(|tenure| tenure.owner)
 }
 
 /// Key of a home pool's ownership record in the control store.
 pub fn ownership_key(home: &PoolName) -> String {
     format!("ownership/{home}")
-}
-
-struct Driver {
-    machine: Ownership,
-    index: HomeIndex,
-    home: PoolName,
-    key: String,
-    witness: Option<Endpoint>,
-    partner: Endpoint,
-    patience: Duration,
-    memory: PathBuf,
-    calls: HashMap<CallId, oneshot::Sender<Result<PromiseAnswer, OwnershipError>>>,
-    next_call: u64,
-    sender: mpsc::Sender<Message>,
-    context: OwnershipContext,
-}
-
-impl Driver {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        loop {
-            self.drain();
-            let deadline = self.machine.poll_timeout().map(clock::runtime_instant);
-            let message = match deadline {
-                Some(deadline) => tokio::time::timeout_at(deadline.into(), inbox.recv()).await,
-                None => Ok(inbox.recv().await),
-            };
-            match message {
-                Ok(Some(Message::Input(input))) => self.input(input),
-                Ok(Some(Message::Asked { body, answer })) => self.asked(body, answer),
-                Ok(None) => return,
-                Err(_) => self.machine.handle_timeout(clock::now()),
-            }
-        }
-    }
-
-    fn input(&mut self, input: Input) {
-        if let Err(error) = self.machine.handle(clock::now(), input) {
-            warn!(pool = %self.home, %error, "input to the ownership machine refused");
-        }
-    }
-
-    fn asked(
-        &mut self,
-        body: PromiseRequest,
-        answer: oneshot::Sender<Result<PromiseAnswer, OwnershipError>>,
-    ) {
-        self.next_call += 1;
-        let call = CallId(self.next_call);
-        match self.machine.handle(clock::now(), Input::PromiseAsked { call, body }) {
-            Ok(()) => {
-                self.calls.insert(call, answer);
-            }
-            Err(error) => {
-                let _ = answer.send(Err(error));
-            }
-        }
-    }
-
-    /// Executes what the machine asks for, then publishes how things stand.
-    fn drain(&mut self) {
-        while let Some(output) = self.machine.poll_output() {
-            match output {
-                Output::Read { request } => self.read(request),
-                Output::CompareAndSet { request, expected, record } => self.swap(request, expected, record),
-                Output::AskPartner { request, body } => self.ask_partner(request, body),
-                Output::Answer { call, body } => {
-                    if let Some(answer) = self.calls.remove(&call) {
-                        let _ = answer.send(Ok(body));
-                    }
-                }
-                Output::Authority(_) => self.publish(),
-                Output::Remember(tenure) => remember(&self.memory, &tenure),
-                Output::Event(event) => self.tell(&event),
-            }
-        }
-        self.publish();
-    }
-
-    fn publish(&self) {
-        self.context.authority.set(self.index, self.machine.standing(clock::now()));
-    }
-
-    fn read(&self, request: RequestId) {
-        let Some(witness) = self.witness.clone() else { return self.fail(Input::WitnessFailed { request }) };
-        let (client, sender, within) = (self.context.client.clone(), self.sender.clone(), self.patience);
-        let path = format!("/v1/control/{}", self.key);
-        tokio::spawn(async move {
-            let input = match client.get::<Option<Record>>(&witness, &path, within).await {
-                Ok(found) => match found.map(stored).transpose() {
-                    Ok(found) => Input::RecordRead { request, found },
-                    Err(_) => Input::WitnessFailed { request },
-                },
-                Err(_) => Input::WitnessFailed { request },
-            };
-            let _ = sender.send(Message::Input(input)).await;
-        });
-    }
-
-    fn swap(&self, request: RequestId, expected: Option<RecordVersion>, record: OwnershipRecord) {
-        let Some(witness) = self.witness.clone() else { return self.fail(Input::WitnessFailed { request }) };
-        let (client, sender, within) = (self.context.client.clone(), self.sender.clone(), self.patience);
-        let path = format!("/v1/control/{}", self.key);
-        tokio::spawn(async move {
-            let failed = Input::WitnessFailed { request };
-            let input = match serde_json::to_string(&record) {
-                Ok(value) => {
-                    let body = CompareAndSet { expected: expected.map_or(0, |version| version.0), value };
-                    match client.post::<Swap>(&witness, &path, &body, within).await {
-                        Ok(Swap::Stored { version }) => {
-                            Input::Swapped { request, version: RecordVersion(version) }
-                        }
-                        Ok(Swap::Conflict { found }) => match found.map(stored).transpose() {
-                            Ok(found) => Input::SwapRefused { request, found },
-                            Err(_) => failed,
-                        },
-                        Err(_) => failed,
-                    }
-                }
-                Err(_) => failed,
-            };
-            let _ = sender.send(Message::Input(input)).await;
-        });
-    }
-
-    fn ask_partner(&self, request: RequestId, body: PromiseRequest) {
-        let (client, sender, within) = (self.context.client.clone(), self.sender.clone(), self.patience);
-        let partner = self.partner.clone();
-        tokio::spawn(async move {
-            let answer = client.post::<PromiseAnswer>(&partner, "/v1/promise", &body, within).await;
-            let input = match answer {
-                Ok(answer) => Input::PartnerAnswered { request, answer },
-                Err(_) => Input::PartnerFailed { request },
-            };
-            let _ = sender.send(Message::Input(input)).await;
-        });
-    }
-
-    /// Reports a failure that is known at once, by the same way as the others.
-    fn fail(&self, input: Input) {
-        let sender = self.sender.clone();
-        tokio::spawn(async move {
-            let _ = sender.send(Message::Input(input)).await;
-        });
-    }
-
-    fn tell(&self, event: &Event) {
-        let pool = &self.home;
-        match event {
-            Event::OwnerKnown(tenure) => {
-                info!(%pool, owner = %tenure.owner, epoch = tenure.epoch.number(), "owner known");
-            }
-            Event::ServingBegan { epoch } => info!(%pool, epoch = epoch.number(), "serving began"),
-            Event::ServingEnded { epoch } => warn!(%pool, epoch = epoch.number(), "serving ended"),
-            Event::TakeoverBegan { epoch } => warn!(%pool, epoch = epoch.number(), "takeover began"),
-            Event::TakeoverAbandoned { epoch } => {
-                warn!(%pool, epoch = epoch.number(), "takeover abandoned");
-            }
-            Event::ReturnBegan { epoch } => info!(%pool, epoch = epoch.number(), "return began"),
-            Event::ReturnAbandoned { epoch } => warn!(%pool, epoch = epoch.number(), "return abandoned"),
-            Event::OwnerImpossible(tenure) => {
-                warn!(%pool, owner = %tenure.owner, "the control store names an owner outside the pair");
-            }
-            Event::WitnessBehind { known, .. } => {
-                warn!(%pool, epoch = known.number(), "the control store holds an older ownership record");
-            }
-        }
-    }
-}
-
-fn stored(record: Record) -> Result<StoredRecord, serde_json::Error> {
-    let value = serde_json::from_str(&record.value)?;
-    Ok(StoredRecord { version: RecordVersion(record.version), record: value })
-}
-
-fn remembered(file: &Path) -> Option<Tenure> {
-    let text = std::fs::read_to_string(file).ok()?;
-    match serde_json::from_str(&text) {
-        Ok(tenure) => Some(tenure),
-        Err(error) => {
-            warn!(file = %file.display(), %error, "remembered ownership cannot be read; asking for it again");
-            None
-        }
-    }
-}
-
-/// Writes what was learnt; losing it costs a question at the next start, never safety.
-fn remember(file: &Path, tenure: &Tenure) {
-    let written = serde_json::to_vec(tenure).map_err(std::io::Error::other).and_then(|content| {
-        let fresh = file.with_extension("new");
-        std::fs::write(&fresh, content)?;
-        std::fs::rename(&fresh, file)
-    });
-    if let Err(error) = written {
-        warn!(file = %file.display(), %error, "ownership not remembered");
-    }
 }

@@ -4,18 +4,25 @@
 //! table all the while (see [`crate::AuthorityTable`]). REGISTERs wait for the disk without holding up the
 //! shard.
 
+mod admission;
+mod call_records;
 mod forward;
+mod held;
 pub mod legs;
 mod location;
 pub mod mail;
 mod outputs;
 mod passed_on;
+mod reach;
 mod receive;
+mod reg_event;
 mod register;
 mod request;
 mod respond;
+mod sending_on;
 mod sent;
 mod settings;
+mod steering;
 mod stun;
 
 use std::sync::Arc;
@@ -29,10 +36,14 @@ use sip::Index;
 use transaction::Transactions;
 use transport::{BindError, Event, Inbox, ShardConfig};
 
-use crate::{HomeIndex, Shared, authority::AuthorityGuard, clock};
+use crate::{HomeIndex, Shared, authority::AuthorityGuard, clock, storm::Storm};
+use call_records::CallsBegun;
+use held::HeldRequests;
 use legs::Legs;
 use mail::{Mail, Mailer};
 use passed_on::PassedOn;
+use reg_event::Subscriptions;
+pub use reg_event::Watchers;
 use register::Waiting;
 use sent::Sent;
 use settings::ShardSettings;
@@ -51,6 +62,10 @@ pub struct Shard {
     legs: Legs,
     sent: Sent,
     passed_on: PassedOn,
+    held: HeldRequests,
+    calls: CallsBegun,
+    reg_event: Subscriptions,
+    storm: Storm,
     mailer: Mailer,
     others: Vec<Mailer>,
     branch_prefix: Bytes,
@@ -100,6 +115,10 @@ impl Shard {
             legs: Legs::of(&shared.topology, &shared.server),
             sent: Sent::default(),
             passed_on: PassedOn::default(),
+            held: HeldRequests::default(),
+            calls: CallsBegun::new(settings.call_records()),
+            reg_event: Subscriptions::new(settings.steer_phones_per_s, 1),
+            storm: Storm::new(settings.latency_target),
             mailer,
             others: Vec::new(),
             branch_prefix,
@@ -122,6 +141,7 @@ impl Shard {
 
     /// Runs until [`Mail::Stop`]. `others` are the mailboxes of all shards, by number.
     pub async fn run(mut self, others: Vec<Mailer>) {
+        self.reg_event = Subscriptions::new(self.settings.steer_phones_per_s, others.len());
         self.others = others;
         let mut inbox = Inbox::new();
         while !self.is_stopping {
@@ -129,23 +149,36 @@ impl Shard {
             self.sockets.next(&mut inbox, deadline).await;
             let shared = Arc::clone(&self.shared);
             let authority = shared.authority.read();
+            let is_full = inbox.is_full();
+            let mut began = None;
             for event in inbox.drain() {
                 let turn = Turn { authority: &authority, now: clock::now() };
+                began.get_or_insert(turn.now);
                 self.event(&turn, event);
             }
             let turn = Turn { authority: &authority, now: clock::now() };
+            self.measure_turn(&turn, began.unwrap_or(turn.now), is_full);
             for mail in self.mailer.take() {
                 self.mail(&turn, mail);
             }
             self.drain(&turn, &Origin::Phone);
             self.timeouts(&turn);
+            if !self.batch.is_empty() {
+                self.storm.submitted(turn.now);
+            }
             self.submit();
             self.sockets.flush();
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let due = [self.transactions.poll_timeout(), self.proxy.poll_timeout(), self.passed_on.deadline()];
+        let due = [
+            self.transactions.poll_timeout(),
+            self.proxy.poll_timeout(),
+            self.passed_on.deadline(),
+            self.held.deadline(),
+            self.reg_event.deadline(),
+        ];
         due.into_iter().flatten().min()
     }
 
@@ -154,9 +187,12 @@ impl Shard {
             self.transactions.handle_timeout(turn.now);
             self.proxy.handle_timeout(turn.now);
             self.drain(turn, &Origin::Phone);
-            while let Some((server, request)) = self.passed_on.overdue(turn.now) {
-                self.owner_failed(server, request.view());
+            while let Some((server, passed)) = self.passed_on.overdue(turn.now) {
+                self.owner_failed(turn, server, &passed);
             }
+            self.release_held(turn);
+            self.reg_event_timeouts(turn);
+            self.drain(turn, &Origin::Phone);
         }
     }
 
@@ -176,8 +212,9 @@ impl Shard {
 
     fn mail(&mut self, turn: &Turn<'_>, mail: Mail) {
         match mail {
-            Mail::Outcomes(outcomes) => {
-                for (waiting, outcome) in outcomes {
+            Mail::Outcomes(waiting, outcomes) => {
+                self.storm.committed(turn.now);
+                for (waiting, outcome) in waiting.into_iter().zip(outcomes) {
                     self.registered(turn, waiting, outcome);
                 }
             }
@@ -185,6 +222,8 @@ impl Shard {
                 let _lost_like_a_datagram = self.sockets.send(&to, &bytes);
             }
             Mail::Response { from, bytes } => self.response(turn, from, &bytes),
+            Mail::BindingsChanged { aor, cause } => self.bindings_changed(turn, &aor, cause),
+            Mail::Steer { home } => self.steer(turn, home),
             Mail::Stop => self.is_stopping = true,
         }
     }
@@ -193,6 +232,7 @@ impl Shard {
     fn flow_closed(&mut self, turn: &Turn<'_>, peer: &Peer) {
         self.flow_failed(turn, peer);
         self.forget_registrations(turn, peer.flow);
+        self.subscriptions_lost(turn, peer.flow);
     }
 
     /// Nothing sent to this peer arrives: its client transactions end now instead of by time-out.

@@ -1,8 +1,8 @@
 //! What all parts of one server share.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
-use model::{AddressOfRecord, Instant, PoolName, Protocol};
+use model::{AddressOfRecord, Instant, PoolName};
 use pairing::{Authority, Contact, Parties, Service, Standing};
 use registrar::Bindings;
 use store::{HotStore, SingleVoterHotStore, SqliteUserStore};
@@ -10,8 +10,12 @@ use tokio::sync::watch;
 use topology::{BranchRecovery, Pool, Role, SecondRegistration, Server, Topology};
 
 use crate::{
-    AuthorityTable, Counters, Directory, FlowTokens, HomeIndex, Links, Ownerships, authority::AuthorityGuard,
-    clock, shard::SharedLedger,
+    AuthorityTable, BackEnd, BindingStreams, CallRecorder, Counters, Directory, FlowTokens, Gates, HomeIndex,
+    Links, Ownerships,
+    authority::AuthorityGuard,
+    backup_service::{ConflictCounts, CopyLedger},
+    clock,
+    shard::{SharedLedger, Watchers},
 };
 
 /// What all parts of one server share; made once at the start.
@@ -40,8 +44,18 @@ pub struct Shared {
     pub links: Arc<Links>,
     /// Bindings.
     pub hot: Arc<SingleVoterHotStore>,
+    /// Bindings to and from other pools.
+    pub binding_streams: Arc<BindingStreams>,
     /// Accounts.
     pub users: Arc<SqliteUserStore>,
+    /// Copies of user data to and from this server.
+    pub copies: Arc<CopyLedger>,
+    /// How many conflicts wait for an operator.
+    pub conflicts: Arc<ConflictCounts>,
+    /// Whether user data can be written.
+    pub back_end: BackEnd,
+    /// Who is writing user data.
+    pub gates: Arc<Gates>,
     /// Changes whenever accounts change here.
     pub user_news: watch::Sender<u64>,
     /// Flow tokens of this server.
@@ -52,6 +66,10 @@ pub struct Shared {
     pub nonce_counts: SharedLedger,
     /// Key of the loop hash, this server's own.
     pub loop_key: u64,
+    /// What shards saw of calls.
+    pub calls: CallRecorder,
+    /// Who subscribes to whose registrations.
+    pub watchers: Watchers,
     /// What happened since the start.
     pub counters: Counters,
 }
@@ -123,6 +141,15 @@ impl Shared {
         authority.holds(self.directory.homes().index(associated)?, now)
     }
 
+    /// Sends the phones of a home pool that subscribed here to their registrations to its new owner, at the
+    /// pace of the pool's settings and in the order of routing groups. Shards do this by themselves once this
+    /// server has ceased to serve the pool; phones without a subscription move at their next REGISTER.
+    pub fn steer(&self, home: &PoolName) {
+        if let Some(home) = self.directory.homes().index(home) {
+            self.watchers.steer(home);
+        }
+    }
+
     /// The two pools that take part in the ownership of a front-end pool, as this one sees them. A pool
     /// without partner is both.
     pub fn parties(&self, home: &PoolName) -> Option<Parties> {
@@ -147,10 +174,19 @@ impl Shared {
         }
     }
 
-    /// What this pool does with a REGISTER whose owner is alive elsewhere.
-    pub fn second_registration(&self) -> pairing::SecondRegistration {
-        let own = self.topology.pool(&self.pool).map(|pool| pool.settings.second_registration);
-        match own.unwrap_or_default() {
+    /// The pool in whose journal the data of a home pool's users live: the associated pool of a branch, else
+    /// the home pool itself.
+    pub fn journal_of(&self, home: HomeIndex) -> Option<PoolName> {
+        let home = self.directory.homes().name(home)?;
+        let associated = self.topology.associated_of(home).map(|pool| pool.name.clone());
+        Some(associated.unwrap_or_else(|| home.clone()))
+    }
+
+    /// What is done with a REGISTER of a home pool's users whose owner is alive elsewhere: as the home pool
+    /// says.
+    pub fn second_registration(&self, home: &PoolName) -> pairing::SecondRegistration {
+        let home = self.topology.pool(home).map(|pool| pool.settings.second_registration);
+        match home.unwrap_or_default() {
             SecondRegistration::Forward => pairing::SecondRegistration::Forward,
             SecondRegistration::Redirect => pairing::SecondRegistration::Redirect,
         }
@@ -162,18 +198,6 @@ impl Shared {
             BranchRecovery::Follow => pairing::BranchRecovery::Follow,
             BranchRecovery::None => pairing::BranchRecovery::None,
         }
-    }
-
-    /// Where phones reach a pool by this protocol: its first server's first address for it, else for another
-    /// one.
-    pub fn phone_address(&self, pool: &PoolName, protocol: Protocol) -> Option<SocketAddr> {
-        let listen = &self.topology.servers_of(pool).next()?.listen;
-        let addresses = match protocol {
-            Protocol::Udp => &listen.udp,
-            Protocol::Tcp => &listen.tcp,
-            Protocol::Tls | Protocol::Ws | Protocol::Wss => &listen.tls,
-        };
-        addresses.first().copied()
     }
 
     /// The pool that serves a home pool's users and, where it is this one, in which mode.

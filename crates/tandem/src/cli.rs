@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::user_cli::{ContactsCommand, PolicyCommand, SettingsCommand};
+
 /// Tandem: a survivable SIP front end.
 ///
 /// Servers of a deployment share one folder layout: `tandem init` makes one with certificates, users and a
@@ -67,6 +69,9 @@ pub enum Command {
     /// Pools of the deployment.
     #[command(subcommand)]
     Pool(PoolCommand),
+    /// Changes that a lost pool had acknowledged and that contradict what was changed while it was away.
+    #[command(subcommand)]
+    Conflicts(ConflictsCommand),
     /// Registrations: which device of whom is reachable where.
     #[command(subcommand)]
     Registration(RegistrationCommand),
@@ -156,16 +161,125 @@ pub enum UserCommand {
         #[command(flatten)]
         deployment: DeploymentArgument,
     },
+    /// The contact list of a user, with its groups.
+    #[command(subcommand)]
+    Contacts(ContactsCommand),
+    /// What a user wants done with calls: forwarding, simultaneous ring, do-not-disturb.
+    #[command(subcommand)]
+    Settings(SettingsCommand),
+    /// What a user may call.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Show the calls of a user, newest first; at most the newest 100 are kept.
+    Calls {
+        /// Address-of-record.
+        aor: String,
+        /// Only those that the user did not answer.
+        #[arg(long)]
+        missed: bool,
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
 }
 
 /// `tandem pool ...`
 #[derive(Debug, Subcommand)]
 pub enum PoolCommand {
-    /// Show each home pool: who owns it, in which epoch and mode, and who is registered.
+    /// Show each home pool: who owns it, in which epoch and mode, who is registered, and what would be lost
+    /// now.
     Status {
         #[command(flatten)]
         deployment: DeploymentArgument,
     },
+    /// Let the partner serve a pool's users with everything they have. Nothing is lost while the pool is
+    /// alive.
+    Failover {
+        /// The pool cannot be reached: go on without what it has not copied.
+        #[arg(long)]
+        disaster: bool,
+        #[command(flatten)]
+        arguments: OperationArguments,
+    },
+    /// Let the partner serve a pool's users while both are alive, for planned work: nothing is lost.
+    Switchover {
+        #[command(flatten)]
+        arguments: OperationArguments,
+    },
+    /// Return the users of a pool that was failed over or switched over.
+    Failback {
+        /// The partner cannot be reached: go on without what it has not copied back.
+        #[arg(long)]
+        disaster: bool,
+        #[command(flatten)]
+        arguments: OperationArguments,
+    },
+    /// Undo the operation that is under way, while that is possible.
+    Cancel {
+        #[command(flatten)]
+        arguments: OperationArguments,
+    },
+}
+
+/// What every operation on a pool takes. Without `--apply` the plan is shown and nothing changes; exit code 1
+/// when something speaks against it.
+#[derive(Args, Clone, Debug)]
+pub struct OperationArguments {
+    /// The home pool.
+    pub pool: String,
+    /// Do it, and watch it to its end; giving the command again goes on watching.
+    #[arg(long)]
+    pub apply: bool,
+    /// Show the plan only, whatever else is said.
+    #[arg(long)]
+    pub what_if: bool,
+    /// Refuse when the receiving pool lacks changes older than this. Planned operations: 60 unless said.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub max_loss: Option<f64>,
+    #[command(flatten)]
+    pub deployment: DeploymentArgument,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=1e6).contains(&seconds) => Ok(seconds),
+        Ok(_) | Err(_) => Err("a number of seconds, 0 or more".to_owned()),
+    }
+}
+
+/// `tandem conflicts ...`
+#[derive(Debug, Subcommand)]
+pub enum ConflictsCommand {
+    /// List the conflicts that wait.
+    List {
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
+    /// Show both versions of one.
+    Show {
+        /// Its name, as the list shows it.
+        id: String,
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
+    /// End one.
+    Resolve {
+        /// Its name, as the list shows it.
+        id: String,
+        /// What stays: what there is, or what the lost pool had.
+        #[arg(long, value_enum)]
+        keep: KeepArgument,
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
+}
+
+/// What stays of two versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeepArgument {
+    /// What there is now.
+    Present,
+    /// What the lost pool had.
+    Orphan,
 }
 
 /// `tandem registration ...`

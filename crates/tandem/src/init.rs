@@ -119,14 +119,16 @@ fn write_users(deployment: &Deployment, users: &[ExampleUser]) -> Result<()> {
     write(&users_file(deployment), text.as_bytes(), 0o600)
 }
 
-/// Puts the users of a server's own pool into its store; the others learn of them by the journal.
+/// Puts the users whose data a server's pool keeps into its store; the others learn of them by the journal.
 fn store_users(
     deployment: &Deployment,
     topology: &Topology,
     server: &Server,
     users: &[ExampleUser],
 ) -> Result<()> {
-    let own: Vec<_> = users.iter().filter(|user| user.home == server.pool).collect();
+    let journal =
+        |home: &PoolName| topology.associated_of(home).map_or_else(|| home.clone(), |pool| pool.name.clone());
+    let own: Vec<_> = users.iter().filter(|user| journal(&user.home) == server.pool).collect();
     if own.is_empty() {
         return Ok(());
     }
@@ -135,7 +137,7 @@ fn store_users(
         .map(|user| {
             let has_phones = phones::owners(topology, users).any(|(owner, _)| owner.aor == user.aor);
             let algorithms = has_phones.then(|| phones::ALGORITHMS.to_vec());
-            accounts::put(&user.aor, &user.password, algorithms, clock::wall_time())
+            accounts::put(&user.home, &user.aor, &user.password, algorithms, clock::wall_time())
         })
         .collect::<Result<_, _>>()?;
     accounts::commit_offline(&deployment.data(&server.name), &server.pool, &changes)?;

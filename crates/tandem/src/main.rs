@@ -2,6 +2,7 @@
 
 mod certificates;
 mod cli;
+mod conflicts;
 mod failure;
 mod init;
 mod output;
@@ -10,9 +11,12 @@ mod pool;
 mod registration;
 mod remote;
 mod serve;
+mod time;
 mod topology_commands;
 mod up;
 mod user;
+mod user_cli;
+mod user_documents;
 mod user_import;
 
 use std::{process::ExitCode, time::Duration};
@@ -26,7 +30,7 @@ use tokio::runtime::Builder;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-use cli::{CertificateCommand, Cli, Command, PoolCommand};
+use cli::{CertificateCommand, Cli, Command};
 use failure::exit_code;
 
 fn main() -> ExitCode {
@@ -56,9 +60,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Topology(command) => topology_commands::run(output, &command),
         Command::User(command) => runtime.block_on(user::run(output, command)),
-        Command::Pool(PoolCommand::Status { deployment }) => {
-            runtime.block_on(pool::status(output, &deployment.dir))
-        }
+        Command::Pool(command) => runtime.block_on(pool::run(output, command)),
+        Command::Conflicts(command) => runtime.block_on(conflicts::run(output, command)),
         Command::Registration(command) => runtime.block_on(registration::run(output, command)),
         Command::Certificate(CertificateCommand::Renew { deployment }) => {
             init::renew_certificates(&deployment.dir).map(|()| ExitCode::SUCCESS)

@@ -5,17 +5,21 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result};
 use model::{AddressOfRecord, PoolName};
 use node::{
-    Deployment,
+    Deployment, ServedHome, Serving,
     api::wire::UserWhere,
     operator_client,
     peers::{Endpoint, PeerClient, PeerError},
 };
+use tokio::task::JoinSet;
 use topology::{Server, Topology};
 
 use crate::{failure::Usage, serve};
 
 /// How long a server may take to answer.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a server may take to say whom it serves.
+const SERVING_WITHIN: Duration = Duration::from_secs(3);
 
 /// A deployment whose servers can be asked.
 pub struct Remote {
@@ -48,6 +52,50 @@ impl Remote {
         let server =
             server.ok_or_else(|| Usage(format!("{home} is no home pool; there are {}", names.join(", "))))?;
         Ok(Self::endpoint(server))
+    }
+
+    /// The server to ask for the data of a home pool's users: the one that owns them now with user services,
+    /// of the associated pool where the home is a branch. Without such a one, whoever serves them in
+    /// resiliency mode: it may read, and says why it does not write.
+    ///
+    /// Errors: the home pool does not exist, no server answers, or none of those that do owns the users.
+    pub async fn owner(&self, home: &PoolName) -> Result<Endpoint> {
+        self.home_server(home)?;
+        let associated = self.topology.associated_of(home).map(|pool| &pool.name);
+        let journal = associated.unwrap_or(home);
+        let (claims, unreachable) = self.claims(journal).await;
+        let best = claims.into_iter().max_by_key(|(_, claim)| (claim.is_full, claim.epoch));
+        if let Some((endpoint, _)) = best {
+            return Ok(endpoint);
+        }
+        if let Some(error) = unreachable {
+            return Err(anyhow::Error::new(error).context(format!("nobody who answers owns {journal}")));
+        }
+        anyhow::bail!("nobody may serve {journal} at this moment: see `tandem pool status`, then try again")
+    }
+
+    /// Who says that it serves a home pool, and why one that did not answer did not.
+    async fn claims(&self, journal: &PoolName) -> (Vec<(Endpoint, ServedHome)>, Option<PeerError>) {
+        let mut asked = JoinSet::new();
+        for server in self.registrars() {
+            let (client, endpoint) = (self.client.clone(), Self::endpoint(server));
+            asked.spawn(async move {
+                let serving: Result<Serving, _> = client.get(&endpoint, "/v1/serving", SERVING_WITHIN).await;
+                (endpoint, serving)
+            });
+        }
+        let (mut claims, mut unreachable) = (Vec::new(), None);
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok((endpoint, Ok(serving))) => {
+                    let served = serving.homes.into_iter().find(|served| served.home == *journal);
+                    claims.extend(served.map(|served| (endpoint, served)));
+                }
+                Ok((_, Err(error))) => unreachable = Some(error),
+                Err(_) => {}
+            }
+        }
+        (claims, unreachable)
     }
 
     /// Where a user is homed and served: the answer of the first server that knows the user.

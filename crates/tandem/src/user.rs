@@ -1,4 +1,4 @@
-//! `tandem user`: add, list, remove, where, import.
+//! `tandem user`: add, list, remove, where, import; what users have stands in `user_documents`.
 
 use std::{
     io::{self, BufRead, IsTerminal},
@@ -11,14 +11,14 @@ use node::{
     Secret, accounts,
     api::wire::{Changed, UserPut, UserRecord, UsersPut},
 };
-use store::{AccountWrite, DigestAlgorithm};
+use store::DigestAlgorithm;
 
 use crate::{
     cli::{Output, UserCommand},
     failure::Usage,
     output::{self, Table},
     remote::{ANSWER_WITHIN, Remote, address, escape, pool_name},
-    user_import,
+    user_documents, user_import,
 };
 
 /// Runs a `tandem user` command.
@@ -37,6 +37,12 @@ pub async fn run(output: Output, command: UserCommand) -> Result<ExitCode> {
         UserCommand::Where { aor, deployment } => {
             find(output, &Remote::open(&deployment.dir)?, &aor).await?;
         }
+        UserCommand::Contacts(command) => user_documents::contacts(output, command).await?,
+        UserCommand::Settings(command) => user_documents::settings(output, command).await?,
+        UserCommand::Policy(command) => user_documents::policy(output, command).await?,
+        UserCommand::Calls { aor, missed, deployment } => {
+            user_documents::calls(output, Remote::open(&deployment.dir)?, &aor, missed).await?;
+        }
         UserCommand::Import { file, deployment } => {
             return user_import::run(output, &Remote::open(&deployment.dir)?, &file).await;
         }
@@ -50,23 +56,20 @@ pub fn user_put(
     password: &Secret,
     algorithms: Option<Vec<DigestAlgorithm>>,
 ) -> Result<UserPut> {
-    let change = accounts::put(&aor, password, algorithms, node::clock::wall_time())?;
-    let AccountWrite::Put { credentials, algorithms } = change.write else {
-        anyhow::bail!("an addition is no removal");
-    };
+    let credentials = accounts::credentials(&aor, password)?;
     Ok(UserPut {
         aor,
         ha1_md5: hex(&credentials.ha1_md5),
         ha1_sha256: hex(&credentials.ha1_sha256),
         algorithms: algorithms.map(|list| list.iter().map(ToString::to_string).collect()),
-        operation: format!("{:032x}", change.operation.number()),
+        operation: format!("{:032x}", accounts::fresh_operation().number()),
     })
 }
 
 async fn add(output: Output, remote: &Remote, aor: &str, home: &str, algorithms: &[String]) -> Result<()> {
     let aor = address(aor)?;
     let home = pool_name(home)?;
-    let endpoint = remote.home_server(&home)?;
+    remote.home_server(&home)?;
     let algorithms: Vec<DigestAlgorithm> = algorithms
         .iter()
         .map(|name| name.parse().map_err(|error| Usage(format!("{error}"))))
@@ -74,6 +77,7 @@ async fn add(output: Output, remote: &Remote, aor: &str, home: &str, algorithms:
     let password = read_password(&aor)?;
     let algorithms = (!algorithms.is_empty()).then_some(algorithms);
     let body = UsersPut { home: home.clone(), users: vec![user_put(aor.clone(), &password, algorithms)?] };
+    let endpoint = remote.owner(&home).await?;
     let changed: Changed = remote.client.post(&endpoint, "/v1/users", &body, ANSWER_WITHIN).await?;
     output::print(output, &changed, || {
         let mut table = Table::new(&["user", "home"]);
@@ -110,7 +114,7 @@ async fn list(output: Output, remote: &Remote, home: Option<&str>, max: usize) -
     };
     let mut users: Vec<UserRecord> = Vec::new();
     for home in homes {
-        let endpoint = remote.home_server(&home)?;
+        let endpoint = remote.owner(&home).await?;
         let mut after: Option<AddressOfRecord> = None;
         while users.len() < max {
             let most = (max - users.len()).min(limits::ACCOUNTS_PER_PAGE_MAX);
@@ -141,7 +145,7 @@ async fn list(output: Output, remote: &Remote, home: Option<&str>, max: usize) -
 async fn remove(output: Output, remote: &Remote, aor: &str) -> Result<()> {
     let aor = address(aor)?;
     let home = remote.find(&aor).await?.home;
-    let endpoint = remote.home_server(&home)?;
+    let endpoint = remote.owner(&home).await?;
     let path = format!("/v1/users?aor={}", escape(aor.as_str()));
     let changed: Changed = remote.client.delete(&endpoint, &path, ANSWER_WITHIN).await?;
     crate::registration::remove_everywhere(remote, &aor, None).await?;

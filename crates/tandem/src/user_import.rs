@@ -56,7 +56,7 @@ pub async fn run(output: Output, remote: &Remote, file: &Path) -> Result<ExitCod
     let mut imported = Imported { wrong, ..Imported::default() };
     if imported.wrong.is_empty() {
         for (home, rows) in &rows {
-            let endpoint = remote.home_server(home)?;
+            let endpoint = remote.owner(home).await?;
             for page in rows.chunks(limits::ACCOUNTS_PER_PAGE_MAX) {
                 let users = page.iter().map(|row| user_put(row.aor.clone(), &row.password, None));
                 let body = UsersPut { home: home.clone(), users: users.collect::<Result<_>>()? };

@@ -91,12 +91,13 @@ impl Line {
             is_ended: false,
             invite: Some(request.clone()),
         };
-        if manners != Manners::Busy && !call_id.is_empty() {
+        if !matches!(manners, Manners::Busy | Manners::Away) && !call_id.is_empty() {
             self.state().dialogs.insert(call_id.to_owned(), dialog);
         }
         match manners {
             Manners::Answer => vec![ringing, ok],
             Manners::Busy => vec![respond(request, 486, "Busy Here", tag)],
+            Manners::Away => vec![respond(request, 480, "Temporarily Unavailable", tag)],
             Manners::Ring => vec![ringing],
         }
     }

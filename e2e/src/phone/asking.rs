@@ -106,32 +106,52 @@ impl Line {
         method: &'static str,
         uri: &str,
         limit: Duration,
+        build: impl FnMut(u32) -> Message,
+    ) -> Result<Answer> {
+        self.ask_at(self.server(), method, uri, limit, build)
+    }
+
+    /// The same, to another address than the server's.
+    pub(super) fn ask_at(
+        &self,
+        to: SocketAddr,
+        method: &'static str,
+        uri: &str,
+        limit: Duration,
         mut build: impl FnMut(u32) -> Message,
     ) -> Result<Answer> {
+        let mut is_for_server = matches!(method, "REGISTER" | "SUBSCRIBE");
         for attempt in 1..=3 {
             let mut request = build(attempt);
             request.headers.insert(0, ("Via".to_owned(), self.new_via()));
-            let (header, challenged, challenge) = if method == "REGISTER" {
-                ("Authorization", 401, "WWW-Authenticate")
-            } else {
-                ("Proxy-Authorization", 407, "Proxy-Authenticate")
+            let names = |is_for_server| {
+                if is_for_server {
+                    ("Authorization", "WWW-Authenticate")
+                } else {
+                    ("Proxy-Authorization", "Proxy-Authenticate")
+                }
             };
+            let (header, _) = names(is_for_server);
             let (password, mut used) = (self.password(), None);
             if let Some(known) = self.state().challenges.get_mut(header) {
                 let value = known.answer(&self.user, &password, method, uri);
                 request = request.with(header, value);
                 used = Some(known.clone());
             }
-            let mut answer = self.exchange(&request, limit)?;
+            let mut answer = self.exchange_at(to, &request, limit)?;
             answer.challenges = usize::try_from(attempt - 1)?;
-            if answer.status != challenged || attempt == 3 {
+            if !matches!(answer.status, 401 | 407) || attempt == 3 {
                 return Ok(answer);
             }
+            let was_for_server = is_for_server;
+            is_for_server = answer.status == 401;
+            let (header, challenge) = names(is_for_server);
             let stale =
                 answer.message.lines(challenge).any(|line| line.to_lowercase().contains("stale=true"));
             let new = Challenge::choose(answer.message.lines(challenge), self.state().md5_only);
             let new = new.with_context(|| format!("no challenge to answer: {:?}", answer.message))?;
             if let Some(used) = used
+                && was_for_server == is_for_server
                 && (used.is_same_nonce(&new) || (attempt > 1 && !stale))
             {
                 return Ok(answer);

@@ -10,15 +10,15 @@ use axum::{
 };
 use model::{Epoch, PoolName, limits};
 use pairing::{PromiseAnswer, PromiseRequest};
-use registrar::{Outcome, UserChange};
 use serde::Deserialize;
-use store::{Cursor, HotError, HotStore, JournalError, Scope, UserStore};
-use tokio::{sync::oneshot, time::timeout};
+use store::{Cursor, JournalError, OrphanPage, Scope, UserStore};
+use tokio::time::timeout;
 
-use super::{ApiError, blocking, wire::Changed};
+use super::{ApiError, blocking};
 use crate::{
     Scopes, Shared,
-    handover::{Handover, command},
+    backup_service::{Divergence, Offered, counted},
+    clock,
     peers::{Caller, Identity},
 };
 
@@ -50,48 +50,11 @@ pub async fn promise(
     })
 }
 
-/// `POST /v1/handover`: bindings of this pool's users that its partner kept during a takeover.
-///
-/// A newer registration of the same phone here wins. Errors: 403 from anybody else, 409 while this pool is
-/// not the owner, 503 when they could not be written.
-pub async fn handover(
-    State(shared): State<Arc<Shared>>,
-    Extension(caller): Extension<Caller>,
-    Json(body): Json<Handover>,
-) -> Result<Json<Changed>, ApiError> {
-    let asker = pool_of(&shared, &caller)?;
-    let is_partner = shared.topology.partner_of(&shared.pool).is_some_and(|partner| partner.name == asker);
-    if !is_partner || body.home != shared.pool {
-        let message = format!("{asker} has no bindings of {} to hand over to {}", body.home, shared.pool);
-        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
-    }
-    let authority = shared.own_home.and_then(|home| shared.authority.read().holds(home, crate::clock::now()));
-    let Some(authority) = authority else {
-        return Err(ApiError::new(StatusCode::CONFLICT, "this pool does not own its users now"));
-    };
-    let commands: Vec<_> = body
-        .bindings
-        .into_iter()
-        .map(|(aor, registration)| {
-            command(&body.home, authority.epoch, aor, UserChange::Register(registration))
-        })
-        .collect();
-    let (done, written) = oneshot::channel();
-    shared.hot.submit(commands, Box::new(move |outcomes| drop(done.send(outcomes))));
-    let failed = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the bindings could not be written");
-    let outcomes = written.await.map_err(|_| failed())?;
-    if outcomes.iter().any(Result::is_err) {
-        return Err(failed());
-    }
-    let is_kept = |outcome: &Result<Outcome, HotError>| matches!(outcome, Ok(Outcome::Registered { .. }));
-    Ok(Json(Changed { changed: outcomes.iter().filter(|outcome| is_kept(outcome)).count() }))
-}
-
 /// Where a reader of a journal is, and what it wants.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JournalQuery {
-    home: PoolName,
+    journal: PoolName,
     sequence: u64,
     epoch: u64,
     scope: Scope,
@@ -99,47 +62,85 @@ pub struct JournalQuery {
 }
 
 /// `GET /v1/journal`: the next page; waits for news up to `wait_ms` when there is none. Octets of a page.
+///
+/// Errors: 409 with a [`Divergence`] when the reader holds what is not in this journal.
 pub async fn journal(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Query(query): Query<JournalQuery>,
 ) -> Result<Bytes, ApiError> {
     let asker = pool_of(&shared, &caller)?;
-    if query.scope == Scope::Accounts
-        && Scopes::of(&shared.topology, &asker).wanted(&query.home) != Some(Scope::Accounts)
+    let scope = query.scope;
+    if scope != Scope::Directory
+        && Scopes::of(&shared.topology, &asker).wanted(&query.journal) != Some(&scope)
     {
-        return Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            format!(
-                "{asker} has no part in serving the users of {}: it may read the directory only",
-                query.home
-            ),
-        ));
+        let message = format!("{asker} may not read {scope} of {}: only the directory", query.journal);
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
     }
     let mut news = shared.user_news.subscribe();
-    let cursor = Cursor { home: query.home, sequence: query.sequence, epoch: Epoch::new(query.epoch) };
-    let scope = query.scope;
+    let cursor = Cursor { journal: query.journal, sequence: query.sequence, epoch: Epoch::new(query.epoch) };
     let wait = Duration::from_millis(query.wait_ms).min(JOURNAL_WAIT_MAX);
-    let mut page = read(&shared, cursor.clone(), scope).await?;
-    if page.entries().is_empty() && timeout(wait, news.changed()).await.is_ok() {
-        page = read(&shared, cursor, scope).await?;
+    let mut page = read(&shared, &cursor, &scope).await?;
+    if let (Identity::Server(reader), true) = (&caller.0, scope != Scope::Directory) {
+        shared.copies.asked(&cursor.journal, reader, cursor.sequence, clock::now());
+    }
+    let until = clock::now() + wait;
+    while !page.has_news() && timeout(until.saturating_since(clock::now()), news.changed()).await.is_ok() {
+        page = read(&shared, &cursor, &scope).await?;
     }
     Ok(Bytes::from(page.encode()))
 }
 
-async fn read(shared: &Arc<Shared>, cursor: Cursor, scope: Scope) -> Result<store::Page, ApiError> {
-    let users = Arc::clone(&shared.users);
-    let page = blocking(move || users.journal(&cursor, limits::ACCOUNTS_PER_PAGE_MAX, scope)).await?;
+async fn read(shared: &Arc<Shared>, cursor: &Cursor, scope: &Scope) -> Result<store::Page, ApiError> {
+    let (users, cursor, scope) = (Arc::clone(&shared.users), cursor.clone(), scope.clone());
+    let page = blocking(move || users.journal(&cursor, limits::ACCOUNTS_PER_PAGE_MAX, &scope)).await?;
     page.map_err(|error| match error {
-        JournalError::Ahead { .. } | JournalError::Diverged { .. } => {
-            ApiError::new(StatusCode::CONFLICT, &error)
+        JournalError::Ahead { common, epoch, .. } | JournalError::Diverged { common, epoch, .. } => {
+            match serde_json::to_string(&Divergence { common, epoch }) {
+                Ok(body) => ApiError::new(StatusCode::CONFLICT, body),
+                Err(error) => ApiError::failed(&error),
+            }
         }
-        JournalError::DirectoryOnly { .. } => ApiError::new(StatusCode::FORBIDDEN, &error),
+        JournalError::HoldsLess { .. } => ApiError::new(StatusCode::FORBIDDEN, &error),
+        JournalError::Recopying { .. } => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, &error),
         JournalError::Store(_) => ApiError::failed(&error),
     })
 }
 
-fn pool_of(shared: &Shared, caller: &Caller) -> Result<PoolName, ApiError> {
+/// `POST /v1/orphans`: changes that the asker acknowledged as owner and this pool, the owner now, does not
+/// have. Answers what became of them, durably.
+///
+/// Errors: 403 from anybody but the other pool of the pair, 409 while this pool does not own the journal, 503
+/// when they could not be kept.
+pub async fn orphans(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Result<Json<Offered>, ApiError> {
+    let asker = pool_of(&shared, &caller)?;
+    let page = OrphanPage::decode(&body).map_err(ApiError::bad_request)?;
+    let journal = page.common().journal.clone();
+    if Scopes::of(&shared.topology, &asker).wanted(&journal) != Some(&Scope::Everything) {
+        let message = format!("{asker} has no changes of {journal} to offer");
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    }
+    let _writing = shared.gates.of(&journal).read_owned().await;
+    let index = shared.directory.homes().index(&journal);
+    let held = index.and_then(|index| shared.authority.read().holds(index, clock::now()));
+    let Some(held) = held else {
+        return Err(ApiError::new(StatusCode::CONFLICT, format!("this pool does not own {journal} now")));
+    };
+    let users = Arc::clone(&shared.users);
+    let adopted = blocking(move || users.adopt(held.epoch, clock::wall_time(), &page)).await?;
+    let adopted = adopted.map_err(|error| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error))?;
+    let words = adopted.iter().map(|adopted| format!("{:?}", adopted.outcome).to_ascii_lowercase());
+    Ok(Json(counted(words)))
+}
+
+/// The pool of the server that asks.
+///
+/// Errors: 403 for operators and servers that are not of the topology.
+pub fn pool_of(shared: &Shared, caller: &Caller) -> Result<PoolName, ApiError> {
     let refused = || ApiError::new(StatusCode::FORBIDDEN, "only servers of the topology may ask this");
     match &caller.0 {
         Identity::Server(name) => {

@@ -8,7 +8,7 @@ use axum::{
     http::StatusCode,
 };
 use model::{AddressOfRecord, PoolName};
-use registrar::{Binding, Command, OperationId, Outcome, RegisterError, UserChange};
+use registrar::{Binding, Command, OperationId, Outcome, RegisterError, UserChange, reg_event::Cause};
 use serde::Deserialize;
 use store::HotStore;
 use tokio::sync::oneshot;
@@ -17,7 +17,7 @@ use super::{
     ApiError, only_operator,
     wire::{Changed, RegistrationRecord},
 };
-use crate::{Shared, accounts, clock, peers::Caller};
+use crate::{HomeIndex, Place, Shared, accounts, clock, peers::Caller};
 
 /// Which bindings are meant.
 #[derive(Debug, Deserialize)]
@@ -25,9 +25,13 @@ use crate::{Shared, accounts, clock, peers::Caller};
 pub struct RegistrationQuery {
     aor: AddressOfRecord,
     contact: Option<String>,
+    /// Also what this server keeps of users whom another server serves.
+    #[serde(default)]
+    copies: bool,
 }
 
-/// `GET /v1/registrations`: the bindings of a user here, highest preference first.
+/// `GET /v1/registrations`: the bindings of a user here, highest preference first. Copies of what another
+/// server is known to serve are left out unless asked for.
 pub async fn show(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
@@ -36,14 +40,18 @@ pub async fn show(
     only_operator(&caller)?;
     let now = clock::wall_time();
     let mut records = Vec::new();
-    for (_, home) in shared.directory.homes().iter() {
+    for (index, home) in shared.directory.homes().iter() {
+        if !query.copies && is_copy(&shared, index) {
+            continue;
+        }
         let bindings = shared.hot.lookup(home, &query.aor, now);
         records.extend(bindings.iter().map(|binding| record(&shared, home, binding)));
     }
     Ok(Json(records))
 }
 
-/// `DELETE /v1/registrations`: removes the bindings of a user here, or the one with this contact.
+/// `DELETE /v1/registrations`: removes the bindings of a user here, or the one with this contact. Of copies
+/// the removal comes by the stream.
 pub async fn remove(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
@@ -52,7 +60,10 @@ pub async fn remove(
     only_operator(&caller)?;
     let now = clock::wall_time();
     let mut changed = 0;
-    for (_, home) in shared.directory.homes().iter() {
+    for (index, home) in shared.directory.homes().iter() {
+        if is_copy(&shared, index) {
+            continue;
+        }
         let before = shared.hot.lookup(home, &query.aor, now).len();
         if before == 0 {
             continue;
@@ -63,6 +74,11 @@ pub async fn remove(
         return Err(ApiError::new(StatusCode::NOT_FOUND, "no such contact is bound here"));
     }
     Ok(Json(Changed { changed }))
+}
+
+/// Whether what is kept of a home pool here is a copy of what another server says that it serves.
+fn is_copy(shared: &Shared, home: HomeIndex) -> bool {
+    matches!(shared.place(home, &shared.authority.read(), clock::now()), Place::Server(_))
 }
 
 /// Removes at one home pool; returns how many bindings are left there.
@@ -81,7 +97,10 @@ async fn remove_at(shared: &Shared, home: &PoolName, query: &RegistrationQuery) 
     let unavailable = |message: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
     let outcome = outcome.await.ok().and_then(|outcomes| outcomes.into_iter().next());
     match outcome {
-        Some(Ok(Outcome::Registered { bindings })) => Ok(bindings.len()),
+        Some(Ok(Outcome::Registered { bindings })) => {
+            shared.watchers.changed(&query.aor, Cause::Other);
+            Ok(bindings.len())
+        }
         Some(Ok(Outcome::Refused(RegisterError::UnknownContact))) => {
             Ok(shared.hot.lookup(home, &query.aor, clock::wall_time()).len())
         }

@@ -10,15 +10,18 @@ use axum::{
 use model::{AddressOfRecord, PoolName, limits};
 use serde::Deserialize;
 use store::{
-    Account, AccountChange, AccountWrite, CommitError, Condition, Credentials, DigestAlgorithm, OperationId,
-    UserStore,
+    Account, Change, CommitError, Condition, Credentials, DigestAlgorithm, OperationId, UserStore, Write,
 };
 
 use super::{
     ApiError, blocking, only_operator,
     wire::{Changed, UserPut, UserRecord, UserWhere, UsersPut},
 };
-use crate::{HomeIndex, Shared, accounts, clock, peers::Caller};
+use crate::{
+    HomeIndex, Shared, accounts, clock,
+    peers::Caller,
+    writes::{self, WriteError},
+};
 
 /// Which users to list.
 #[derive(Debug, Deserialize)]
@@ -43,17 +46,20 @@ pub async fn list(
     Ok(Json(found.into_iter().map(record).collect()))
 }
 
-/// `POST /v1/users`: adds users or changes them, all or none.
+/// `POST /v1/users`: adds users or changes them, all or none; at the owner of the journal they live in.
 pub async fn put(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Json(request): Json<UsersPut>,
 ) -> Result<Json<Changed>, ApiError> {
     only_operator(&caller)?;
-    only_at_home(&shared, &request.home)?;
-    let changes: Vec<AccountChange> =
-        request.users.into_iter().map(|user| change(&shared, user)).collect::<Result<_, _>>()?;
-    commit(&shared, request.home, changes).await
+    let home = request.home;
+    let unknown = || ApiError::new(StatusCode::NOT_FOUND, format!("{home} is no home pool"));
+    let index = shared.directory.homes().index(&home).ok_or_else(unknown)?;
+    let journal = shared.journal_of(index).ok_or_else(unknown)?;
+    let changes: Vec<Change> =
+        request.users.into_iter().map(|user| change(&shared, &home, user)).collect::<Result<_, _>>()?;
+    commit(&shared, journal, changes).await
 }
 
 /// Which user is meant.
@@ -70,16 +76,16 @@ pub async fn remove(
     Query(query): Query<UserQuery>,
 ) -> Result<Json<Changed>, ApiError> {
     only_operator(&caller)?;
-    let home = home_of(&shared, &query.aor)?.1;
-    only_at_home(&shared, &home)?;
-    let change = AccountChange {
+    let (index, home) = home_of(&shared, &query.aor)?;
+    let journal = shared.journal_of(index).unwrap_or(home);
+    let change = Change {
         operation: accounts::fresh_operation(),
         aor: query.aor,
         changed_at: clock::wall_time(),
         condition: Condition::Any,
-        write: AccountWrite::Remove,
+        write: Write::RemoveAccount,
     };
-    commit(&shared, home, vec![change]).await
+    commit(&shared, journal, vec![change]).await
 }
 
 /// `GET /v1/users/where`: home pool, backup registrar and who serves the user now.
@@ -102,17 +108,25 @@ pub async fn find(
 
 async fn commit(
     shared: &Arc<Shared>,
-    home: PoolName,
-    changes: Vec<AccountChange>,
+    journal: PoolName,
+    changes: Vec<Change>,
 ) -> Result<Json<Changed>, ApiError> {
-    let users = Arc::clone(&shared.users);
-    let done = blocking(move || {
-        let epoch = users.highest_epoch(&home)?;
-        users.commit(&home, epoch, &changes)
-    })
-    .await?;
-    let changed = done.map_err(|error| refused(&error))?.len();
-    Ok(Json(Changed { changed }))
+    let done = writes::commit(shared, journal, changes).await.map_err(|error| not_written(&error))?;
+    Ok(Json(Changed { changed: done.len() }))
+}
+
+/// Why user data were not written, as operators and other servers see it: 403 where somebody else is to be
+/// asked, 503 where it makes sense to ask again.
+pub fn not_written(error: &WriteError) -> ApiError {
+    let status = match error {
+        WriteError::NotOwner { owner: Some(_), .. } => StatusCode::FORBIDDEN,
+        WriteError::NotOwner { owner: None, .. } | WriteError::Resiliency { .. } => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        WriteError::Moved { .. } | WriteError::Unknown => return ApiError::failed(error),
+        WriteError::Commit(error) => return refused(error),
+    };
+    ApiError::new(status, error)
 }
 
 fn refused(error: &CommitError) -> ApiError {
@@ -123,19 +137,12 @@ fn refused(error: &CommitError) -> ApiError {
         | CommitError::HomedElsewhere { .. }
         | CommitError::OperationReused { .. }
         | CommitError::Stale(_) => StatusCode::CONFLICT,
-        CommitError::Missing { .. } => StatusCode::NOT_FOUND,
-        CommitError::DirectoryOnly { .. } | CommitError::TooManyHomes { .. } => StatusCode::FORBIDDEN,
+        CommitError::Missing { .. } | CommitError::NoConflict { .. } => StatusCode::NOT_FOUND,
+        CommitError::Edit { .. } | CommitError::DocumentTooLarge { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        CommitError::HoldsLess { .. } | CommitError::TooManyHomes { .. } => StatusCode::FORBIDDEN,
         CommitError::Unknown(_) | CommitError::Store(_) => return ApiError::failed(error),
     };
     ApiError::new(status, error)
-}
-
-fn only_at_home(shared: &Shared, home: &PoolName) -> Result<(), ApiError> {
-    if shared.pool == *home {
-        return Ok(());
-    }
-    let message = format!("users homed on {home} are changed at {home}, not at {}", shared.pool);
-    Err(ApiError::new(StatusCode::FORBIDDEN, message))
 }
 
 fn home_of(shared: &Shared, aor: &AddressOfRecord) -> Result<(HomeIndex, PoolName), ApiError> {
@@ -155,7 +162,7 @@ fn record(account: Account) -> UserRecord {
     }
 }
 
-fn change(shared: &Shared, user: UserPut) -> Result<AccountChange, ApiError> {
+fn change(shared: &Shared, home: &PoolName, user: UserPut) -> Result<Change, ApiError> {
     let aor = user.aor;
     if !shared.topology.domains.iter().any(|domain| domain.as_str() == aor.domain()) {
         return Err(ApiError::bad_request(format!(
@@ -172,16 +179,17 @@ fn change(shared: &Shared, user: UserPut) -> Result<AccountChange, ApiError> {
     let operation = octets::<16>(&user.operation).ok_or_else(|| wrong("operation"))?;
     let parse = |names: Vec<String>| names.iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>();
     let algorithms = user.algorithms.map(parse).transpose().map_err(ApiError::bad_request)?;
-    Ok(AccountChange {
+    Ok(Change {
         operation: OperationId::new(u128::from_be_bytes(operation)),
         aor,
         changed_at: clock::wall_time(),
         condition: Condition::Any,
-        write: AccountWrite::Put { credentials, algorithms },
+        write: Write::PutAccount { home: home.clone(), credentials, algorithms },
     })
 }
 
-fn octets<const N: usize>(text: &str) -> Option<[u8; N]> {
+/// Octets written in hexadecimal.
+pub fn octets<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits: Vec<u8> =
         text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
     let pairs = digits.chunks(2).map(|pair| match pair {

@@ -1,7 +1,16 @@
 //! What travels between the command line and a server, as JSON. Fields are only ever added.
 
+mod documents;
+mod recovery;
+
 use model::{AddressOfRecord, Epoch, PoolName, ServerName};
+use pairing::{Order, PoolState, UndoReason};
 use serde::{Deserialize, Serialize};
+
+pub use documents::{DocumentPatch, DocumentRecord, Patched, UserDocuments};
+pub use recovery::{
+    CancelBody, ConflictRecord, ConflictResolution, Copied, CopyStatus, Keep, OrderAnswer, OrderBody,
+};
 
 /// Answer of `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +33,9 @@ pub struct ServerStatus {
     pub health: String,
     /// The home pools whose users it may have to serve.
     pub homes: Vec<HomeStatus>,
+    /// Copies of user data and bindings to and from this server.
+    #[serde(default)]
+    pub copies: Vec<CopyStatus>,
     /// Counters since the start, by name.
     pub counters: Vec<(String, u64)>,
 }
@@ -46,6 +58,26 @@ pub struct HomeStatus {
     pub authority_ms: Option<u64>,
     /// Bindings that this server keeps for the home pool.
     pub bindings: u64,
+    /// How the owner came to serve.
+    #[serde(default)]
+    pub state: Option<PoolState>,
+    /// The last order that was begun; its operation is under way while `state` is `failing_over` or
+    /// `failing_back`.
+    #[serde(default)]
+    pub order: Option<Order>,
+    /// Why that operation ended where it began, if it did.
+    #[serde(default)]
+    pub undone: Option<UndoReason>,
+    /// Users homed there that this server knows.
+    #[serde(default)]
+    pub users: u64,
+    /// Answered calls of them that this server forwarded and has not seen to end; `None` where it makes no
+    /// records of answered calls and so does not look.
+    #[serde(default)]
+    pub calls: Option<u64>,
+    /// Conflicts that wait for an operator.
+    #[serde(default)]
+    pub conflicts: u64,
 }
 
 /// A user as operators see one; never what proves the password.

@@ -125,6 +125,37 @@ impl PeerClient {
         self.ask(endpoint, Method::POST, path, Bytes::from(body), within).await
     }
 
+    /// Asks with PATCH and a JSON body.
+    ///
+    /// Errors: [`PeerError`]. `within` bounds connecting and answering together.
+    pub async fn patch<T: DeserializeOwned>(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<T, PeerError> {
+        let body = serde_json::to_vec(body).map_err(|source| PeerError::Answer {
+            endpoint: endpoint.clone(),
+            path: path.to_owned(),
+            source,
+        })?;
+        self.ask(endpoint, Method::PATCH, path, Bytes::from(body), within).await
+    }
+
+    /// Asks with POST and a body that is not JSON; the answer is.
+    ///
+    /// Errors: [`PeerError`].
+    pub async fn post_octets<T: DeserializeOwned>(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<T, PeerError> {
+        self.ask(endpoint, Method::POST, path, Bytes::from(body), within).await
+    }
+
     /// Asks with DELETE.
     ///
     /// Errors: [`PeerError`].

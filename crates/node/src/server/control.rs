@@ -36,6 +36,7 @@ pub async fn run(
         users_known: 0,
         health: "ok".to_owned(),
         homes: Vec::new(),
+        copies: Vec::new(),
         counters: Vec::new(),
     };
     let listener =

@@ -7,7 +7,7 @@ use store::StoreError;
 use topology::Role;
 use transport::{BindError, tls::TlsError};
 
-use crate::peers::PeerServerError;
+use crate::{call_records::SpoolError, peers::PeerServerError};
 
 /// Why a server does not start. Each message says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum ServeError {
     /// Data files.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Call records that wait for the owner of the user data.
+    #[error(transparent)]
+    CallRecords(#[from] SpoolError),
     /// The key of nonces.
     #[error("{} has no 32 octets to read: copy it from another server of the deployment", file.display())]
     NonceKey {

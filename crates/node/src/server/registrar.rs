@@ -17,18 +17,24 @@ use transport::ShardConfig;
 
 use super::{ServeError, say_ready, tls::Certificates};
 use crate::{
-    AuthorityTable, Counters, Deployment, Directory, FlowTokens, Homes, Links, OwnershipContext, Ownerships,
-    Shared, accounts, api, clock, handover,
+    AuthorityTable, BackEnd, CallRecorder, Counters, Deployment, Directory, FlowTokens, Gates, Homes, Links,
+    OwnershipContext, Ownerships, Shared, accounts, api, back_end,
+    backup_service::{self, CopyLedger, purge_strangers},
+    binding_stream::{self, BindingStreams},
+    call_records::{self, Spool},
+    clock,
+    flow_token::keys_of_server,
     peers::{PeerClient, PeerServer},
-    replication,
     shard::{
-        Shard, SharedLedger,
+        Shard, SharedLedger, Watchers,
         mail::{Mail, Mailer},
     },
 };
 
 /// Folder of bindings in the server's data folder.
 const BINDINGS_FOLDER: &str = "bindings";
+/// Folder of call records that wait for the owner of the user data.
+const CALL_RECORDS_FOLDER: &str = "call-records";
 /// Time between two rounds in which expired bindings are let go.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 /// Users whose expired bindings one round lets go in one routing group.
@@ -53,12 +59,15 @@ pub async fn run(
     )
     .await?;
     let shared = open(deployment, topology, server, role, &client)?;
+    let spool = Spool::open(&shared.data.join(CALL_RECORDS_FOLDER))?;
     let shards = start_shards(&shared, &certificates)?;
-    shared.links.watch(&client, shared.directory.homes());
-    replication::start(&shared.topology, &shared.pool, &shared.users, &client);
+    shared.links.watch(&client, shared.directory.homes(), &shared.authority);
+    backup_service::start(&shared, &client);
     tokio::spawn(stand_alone(Arc::clone(&shared)));
     tokio::spawn(expire(Arc::clone(&shared)));
-    tokio::spawn(handover::run(Arc::clone(&shared), client.clone()));
+    tokio::spawn(back_end::watch(Arc::clone(&shared)));
+    binding_stream::start(&shared, &client);
+    call_records::start(&shared, &client, spool);
     info!(node = %shared.server.name, pool = %shared.pool, users = shared.directory.len(), "server ready");
     say_ready();
     let ended = async {
@@ -101,33 +110,51 @@ fn open(
     let nonce_key = nonce_key(&deployment.nonce_key(&server.name))?;
     let users = Arc::new(SqliteUserStore::open(&data.join(accounts::USERS_FILE))?);
     let hot = Arc::new(SingleVoterHotStore::open(&data.join(BINDINGS_FOLDER))?);
+    purge_strangers(users.as_ref(), &topology, &server.pool, &data)?;
     let homes = Homes::of(&topology);
     let directory = Arc::new(Directory::new(homes.clone()));
     let (user_news, _) = watch::channel(0_u64);
-    let (follower, news) = (Arc::clone(&directory), user_news.clone());
+    let copies = Arc::new(CopyLedger::new(server.name.clone()));
+    let gates = Arc::new(Gates::of_homes(topology.home_pools().map(|pool| &pool.name)));
+    let (follower, news, ledger) = (Arc::clone(&directory), user_news.clone(), Arc::clone(&copies));
     users.follow(Box::new(move |changes| {
         follower.apply(changes);
+        ledger.grew(changes.journal, changes.sequence, clock::now());
         news.send_modify(|number| *number += 1);
     }))?;
     let authority = Arc::new(AuthorityTable::new(&homes));
+    let binding_streams = Arc::new(BindingStreams::new(
+        Arc::clone(&topology),
+        server.pool.clone(),
+        homes.clone(),
+        Arc::clone(&authority),
+        Arc::clone(&hot),
+    ));
     let context = OwnershipContext {
         topology: Arc::clone(&topology),
         homes: homes.clone(),
         authority: Arc::clone(&authority),
         client: client.clone(),
         data: data.clone(),
+        users: Arc::clone(&users),
+        hot: Arc::clone(&hot),
+        copies: Arc::clone(&copies),
+        streams: Arc::clone(&binding_streams),
+        gates: Arc::clone(&gates),
     };
     let boot = clock::random_seed();
     let settings = topology.pool(&server.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
-    let (one, two, _) = key_parts(&nonce_key, server.name.as_str());
+    let (one, two) = keys_of_server(&nonce_key, &server.name);
     Ok(Arc::new(Shared {
         ownerships: Ownerships::start(&context, &server.pool),
         links: Arc::new(Links::of(&topology, &homes, &server.name)),
         pool: server.pool.clone(),
         own_home: homes.index(&server.pool),
-        tokens: FlowTokens::new((one, two), u32::try_from(boot & 0xffff_ffff).unwrap_or(0)),
+        tokens: FlowTokens::of_server(&nonce_key, &server.name, boot),
         nonce_counts: SharedLedger::new(&settings),
         loop_key: one ^ two.rotate_left(17),
+        calls: CallRecorder::default(),
+        watchers: Watchers::default(),
         counters: Counters::default(),
         topology,
         server,
@@ -137,7 +164,12 @@ fn open(
         directory,
         authority,
         hot,
+        binding_streams,
         users,
+        copies,
+        back_end: BackEnd::new(settings.user_services_lost_after()),
+        conflicts: Arc::default(),
+        gates,
         user_news,
         nonce_key,
     }))
@@ -146,21 +178,6 @@ fn open(
 fn nonce_key(file: &Path) -> Result<[u8; 32], ServeError> {
     let unreadable = || ServeError::NonceKey { file: file.to_path_buf() };
     std::fs::read(file).map_err(|_| unreadable())?.try_into().map_err(|_| unreadable())
-}
-
-/// Keys of this server's own, from the shared secret and its name.
-fn key_parts(secret: &[u8; 32], name: &str) -> (u64, u64, u64) {
-    use std::hash::Hasher;
-    let derive = |label: u64| {
-        let (low, high) = secret.split_at(16);
-        let half = |bytes: &[u8]| bytes.iter().take(8).fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
-        let mut hasher = siphasher::sip::SipHasher24::new_with_keys(half(low), half(high));
-        hasher.write(secret);
-        hasher.write_u64(label);
-        hasher.write(name.as_bytes());
-        hasher.finish()
-    };
-    (derive(1), derive(2), derive(3))
 }
 
 struct Shards {
@@ -212,6 +229,7 @@ fn start_shards(shared: &Arc<Shared>, certificates: &Certificates) -> Result<Sha
         mailers.push(is_bound.recv().map_err(|_| ended())??);
         starts.push(start);
     }
+    shared.watchers.connect(mailers.clone());
     for start in starts {
         let _ = start.send(mailers.clone());
     }

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::{NextHop, Peer, Protocol, ServerTransaction};
-use proxy::{Incoming, ProxyError, Reject, Routing, Target, dialog_forming, preprocess, stateless};
+use proxy::{Incoming, ProxyError, Reject, Routing, dialog_forming, preprocess, stateless};
 use sip::{Message, OwnedMessage};
 
-use super::{Origin, Shard, Turn, location::needs_flow};
+use super::{
+    Origin, Shard, Turn,
+    location::{Located, needs_flow},
+};
 
 impl Shard {
-    /// Forwards a request to its targets.
+    /// Forwards a request to where it goes.
     #[expect(clippy::too_many_arguments, reason = "what a request is and where it goes, each once")]
     pub(super) fn forward(
         &mut self,
@@ -19,20 +22,21 @@ impl Shard {
         server: ServerTransaction,
         request: &Arc<OwnedMessage>,
         from: Peer,
-        targets: Vec<Target>,
+        located: Located,
         routing: Routing,
     ) {
         let view = request.view();
         let Some(mut leg) = self.legs.towards(&from, *origin != Origin::Phone) else {
             return self.reject(server, view, &Reject::ServerInternal);
         };
-        let mut targets = targets;
+        let Located { mut targets, mut diversions, .. } = located;
         let record_route = dialog_forming(view);
         if record_route {
             let mark = self.shared.tokens.dialog_mark(view.call_id().unwrap_or_default());
             let token = self.arrival_needs_flow(origin, view, &from).then(|| self.shared.tokens.write(&from));
             leg = self.legs.of_dialog(&leg, &mark, token.as_deref());
-            for target in &mut targets {
+            let later = diversions.iter_mut().flat_map(|diversions| diversions.targets_mut());
+            for target in targets.iter_mut().chain(later) {
                 let token = match &target.next_hop {
                     NextHop::Flow(peer) if needs_flow(peer, &target.request_uri) => {
                         Some(self.shared.tokens.write(peer))
@@ -42,7 +46,15 @@ impl Shard {
                 target.leg = self.legs.of_dialog(&target.leg, &mark, token.as_deref());
             }
         }
-        let incoming = Incoming { server, request: Arc::clone(request), leg, record_route, routing, targets };
+        let incoming = Incoming {
+            server,
+            request: Arc::clone(request),
+            leg,
+            record_route,
+            routing,
+            targets,
+            diversions,
+        };
         match self.proxy.start(turn.now, incoming) {
             Ok(()) => {}
             Err(ProxyError::NoTargets) => self.reject(server, view, &Reject::TemporarilyUnavailable),
@@ -86,10 +98,10 @@ impl Shard {
         if !self.is_of_our_dialog(origin, view, &found) {
             return;
         }
-        let Ok(targets) = self.destinations(turn, origin, view, from, &found) else { return };
+        let Ok(located) = self.destinations(turn, origin, view, from, &found) else { return };
         let routing = self.routing_of(view, &found);
         let prefix: Bytes = self.branch_prefix.clone();
-        for target in targets.iter().take(1) {
+        for target in located.targets.iter().take(1) {
             let Ok(message) = stateless::forward(view, routing, target, &self.settings.proxy, &prefix) else {
                 return;
             };

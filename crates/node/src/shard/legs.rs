@@ -77,6 +77,18 @@ impl Legs {
         self.listeners.iter().find(fits).map(|listener| Arc::clone(&listener.leg))
     }
 
+    /// The Contact of a dialog of our own with this peer, a URI in angle brackets. `sips` is kept (RFC 3261
+    /// section 12.1.1).
+    pub fn contact(&self, peer: &Peer, is_internal: bool, user: &str, is_sips: bool) -> Option<String> {
+        let listener = self.listener(peer.protocol, peer.local, is_internal)?;
+        let address = listener.address;
+        Some(if is_sips && listener.protocol == Protocol::Tls {
+            format!("<sips:{user}@{address}>")
+        } else {
+            format!("<sip:{user}@{address};transport={}>", listener.protocol.uri_token())
+        })
+    }
+
     /// A Path or Route value that leads to this flow through our internal listener.
     pub fn path(&self, peer: &Peer, tokens: &FlowTokens) -> Option<String> {
         let listener = self.listeners.iter().find(|listener| listener.is_internal)?;

@@ -1,42 +1,64 @@
 //! Where requests for a user go: the targets of RFC 3261 section 16.5.
 
 use std::{
-    cmp::Reverse,
     hash::{Hash, Hasher},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
 use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, Protocol};
-use proxy::{Reject, Target};
-use registrar::{Binding, FlowView};
-use sip::{NameAddr, Scheme, Uri};
+use proxy::{Diversions, Reject, Target};
+use sip::{Message, Scheme, Uri};
 use siphasher::sip::SipHasher13;
 
-use super::{Origin, Shard, Turn};
+use super::{Origin, Shard, Turn, sending_on::is_new_call};
 use crate::shared::Place;
 
+/// Where a request goes.
+#[derive(Debug, Default)]
+pub(super) struct Located {
+    /// At once, by q.
+    pub(super) targets: Vec<Target>,
+    /// When these do not take it.
+    pub(super) diversions: Option<Box<Diversions>>,
+    /// The user of ours whose phones these are; `None` where another server decides.
+    pub(super) called: Option<AddressOfRecord>,
+    /// Whether the called user's phones do not ring, and the targets are where he sends the call.
+    pub(super) is_sent_on: bool,
+}
+
+impl Located {
+    /// These targets and nothing else.
+    pub(super) fn of(targets: Vec<Target>) -> Self {
+        Self { targets, ..Self::default() }
+    }
+}
+
 impl Shard {
-    /// Targets for a user of a domain of ours.
+    /// Where a request for a user of a domain of ours goes; a new call as the user wishes.
     ///
-    /// Errors: 404 for nobody, 480 without a device, 503 while nobody may serve the user.
+    /// Errors: 404 for nobody, 480 without a device, 486 for who does not want to be disturbed, 503 while
+    /// nobody may serve the user.
     pub(super) fn locate(
         &mut self,
         turn: &Turn<'_>,
         origin: &Origin,
         aor: &AddressOfRecord,
+        request: Message<'_>,
         request_uri: &[u8],
-    ) -> Result<Vec<Target>, Reject> {
+    ) -> Result<Located, Reject> {
         let Some(user) = self.shared.directory.user(aor) else { return Err(Reject::NotFound) };
         match self.shared.place(user.home, turn.authority, turn.now) {
             Place::Here(_) => {
-                let mut bindings = self.shared.bindings(user.home, aor);
-                // Of two flows to one device the direct one is tried first.
-                bindings.sort_by_key(|binding| (Reverse(binding.q()), binding.path().count()));
-                let targets: Vec<_> =
-                    bindings.iter().filter_map(|binding| self.target(aor, binding)).collect();
-                if targets.is_empty() { Err(Reject::TemporarilyUnavailable) } else { Ok(targets) }
+                let targets = self.targets(aor, &self.shared.bindings(user.home, aor), turn.now);
+                let services = is_new_call(request).then(|| self.shared.directory.services(aor)).flatten();
+                let located = match services {
+                    Some(services) => self.by_wish(turn, aor, request, &services, targets)?,
+                    None if targets.is_empty() => return Err(Reject::TemporarilyUnavailable),
+                    None => Located::of(targets),
+                };
+                Ok(Located { called: Some(aor.clone()), ..located })
             }
             // Who sent it here knows less than we do; sending it back would only make a loop.
             Place::Server(server) if *origin == Origin::Server(server.clone()) => {
@@ -46,56 +68,17 @@ impl Shard {
                 let leg = self.legs.internal().ok_or(Reject::ServerInternal)?;
                 let request_uri = Bytes::copy_from_slice(request_uri);
                 let next_hop = NextHop::Server(server);
-                Ok(vec![Target { next_hop, request_uri, routes: Vec::new(), q: 1_000, device: None, leg }])
+                Ok(Located::of(vec![Target {
+                    next_hop,
+                    request_uri,
+                    routes: Vec::new(),
+                    q: 1_000,
+                    device: None,
+                    leg,
+                    diversion: None,
+                }]))
             }
             Place::Nowhere { retry_after_s } => Err(Reject::ServiceUnavailable { retry_after_s }),
-        }
-    }
-
-    /// The target that a binding stands for; `None` when nothing leads there any more.
-    fn target(&mut self, aor: &AddressOfRecord, binding: &Binding) -> Option<Target> {
-        let routes: Vec<Bytes> = binding.path().map(Bytes::copy_from_slice).collect();
-        let (next_hop, leg) = match (routes.first(), binding.flow()) {
-            (Some(path), _) => self.towards_path(path)?,
-            (None, Some(flow)) => self.towards_flow(flow, binding.uri())?,
-            (None, None) => {
-                let uri = Uri::parse(binding.uri()).ok()?;
-                self.towards_uri(&uri).ok()?
-            }
-        };
-        Some(Target {
-            next_hop,
-            request_uri: Bytes::copy_from_slice(binding.uri()),
-            routes,
-            q: binding.q(),
-            device: binding.reg_id().and(binding.instance()).map(|instance| device_of(aor, instance)),
-            leg,
-        })
-    }
-
-    /// Towards the first Path value: a server of ours that holds the flow, or any other address.
-    fn towards_path(&self, path: &[u8]) -> Option<(NextHop, Arc<Leg>)> {
-        let uri = NameAddr::parse(path)?.uri().ok()?;
-        self.towards_uri(&uri).ok()
-    }
-
-    /// Towards the phone at the other end of a flow of this server.
-    fn towards_flow(&self, flow: FlowView<'_>, contact: &[u8]) -> Option<(NextHop, Arc<Leg>)> {
-        if flow.server != self.shared.server.name.as_str() {
-            let server = model::ServerName::new(flow.server).ok()?;
-            return Some((NextHop::Server(server), self.legs.internal()?));
-        }
-        match flow.peer.protocol {
-            Protocol::Udp => {
-                let peer = Peer { remote: datagram_address(contact, flow.peer.remote), ..flow.peer };
-                Some((NextHop::Flow(peer), self.legs.towards(&peer, false)?))
-            }
-            Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => {
-                if flow.boot != self.shared.boot {
-                    return None;
-                }
-                Some((NextHop::Flow(flow.peer), self.legs.towards(&flow.peer, false)?))
-            }
         }
     }
 
@@ -129,7 +112,7 @@ impl Shard {
 
 /// Where datagrams for a contact go: to the contact when it names the address the phone sent from, which may
 /// have another port there; else to that source address itself, which is what a NAT shows us.
-fn datagram_address(contact: &[u8], source: SocketAddr) -> SocketAddr {
+pub(super) fn datagram_address(contact: &[u8], source: SocketAddr) -> SocketAddr {
     match contact_address(contact) {
         Some(address) if address.ip() == source.ip() => address,
         Some(_) | None => source,
@@ -144,13 +127,18 @@ pub(super) fn needs_flow(peer: &Peer, contact: &[u8]) -> bool {
     }
 }
 
+/// Whether a contact names this address, whatever the port: no NAT stands before the phone.
+pub(super) fn is_at(contact: &[u8], ip: IpAddr) -> bool {
+    contact_address(contact).is_some_and(|address| address.ip() == ip)
+}
+
 fn contact_address(contact: &[u8]) -> Option<SocketAddr> {
     let uri = Uri::parse(contact).ok()?;
     Some(SocketAddr::new(uri.host_address()?, uri.port.unwrap_or(5060)))
 }
 
 /// A number for a device, the same for all its flows.
-fn device_of(aor: &AddressOfRecord, instance: &[u8]) -> u64 {
+pub(super) fn device_of(aor: &AddressOfRecord, instance: &[u8]) -> u64 {
     let mut hasher = SipHasher13::new();
     aor.hash(&mut hasher);
     hasher.write(instance);

@@ -6,17 +6,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use model::{Peer, limits};
-use registrar::Outcome;
+use model::{AddressOfRecord, Peer, limits};
+use registrar::{Outcome, reg_event::Cause};
 use store::HotError;
 use transport::ShardWaker;
 
 use super::register::Waiting;
+use crate::HomeIndex;
 
 /// One thing put into a shard's mailbox.
 pub enum Mail {
-    /// What became of a batch of commands.
-    Outcomes(Vec<(Waiting, Result<Outcome, HotError>)>),
+    /// What became of a batch of commands: who waits, and in the same order what for.
+    Outcomes(Vec<Waiting>, Vec<Result<Outcome, HotError>>),
     /// A message for a flow of this shard.
     Send {
         /// Where to.
@@ -30,6 +31,18 @@ pub enum Mail {
         from: Peer,
         /// The response.
         bytes: Bytes,
+    },
+    /// The bindings of a user with subscriptions here have changed.
+    BindingsChanged {
+        /// Whose.
+        aor: AddressOfRecord,
+        /// By what.
+        cause: Cause,
+    },
+    /// Send the subscribed phones of a home pool to its new owner.
+    Steer {
+        /// The home pool.
+        home: HomeIndex,
     },
     /// End.
     Stop,
@@ -54,8 +67,9 @@ impl Mailer {
     pub fn post(&self, mail: Mail) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let may_be_lost = match &mail {
-            Mail::Send { .. } | Mail::Response { .. } => true,
-            Mail::Outcomes(_) | Mail::Stop => false,
+            // A change that is not told is found a minute later at the latest.
+            Mail::Send { .. } | Mail::Response { .. } | Mail::BindingsChanged { .. } => true,
+            Mail::Outcomes(..) | Mail::Steer { .. } | Mail::Stop => false,
         };
         if !(may_be_lost && waiting.len() >= limits::COMMANDS_WAITING_MAX) {
             waiting.push_back(mail);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{ClientTransaction, NextHop, Peer, ServerTransaction};
 use proxy::{BranchFailure, BranchKey, Reject};
-use sip::OwnedMessage;
+use sip::{Message, Method, OwnedMessage, Uri};
 use transport::{Destination, SendError};
 
-use super::{Origin, Shard, Turn, mail::Mail};
+use super::{Origin, Shard, Turn, mail::Mail, passed_on::Passed};
 
 impl Shard {
     /// Until neither machine wants anything more.
@@ -37,6 +37,9 @@ impl Shard {
                 if response.view().status() >= 200 {
                     self.sent.remove(tag);
                 }
+                if let Some(number) = BranchKey::from(tag).driver_number() {
+                    return self.notify_answered(turn, number, Some(response.view()));
+                }
                 self.proxy.response(turn.now, BranchKey::from(tag), &response);
             }
             Output::ClientTimeout { tag, .. } => self.branch_failed(turn, tag, BranchFailure::Timeout),
@@ -53,13 +56,17 @@ impl Shard {
             }
             Output::Respond { server, status, response } => {
                 let passed_on = (status >= 200).then(|| self.passed_on.remove(server)).flatten();
-                match passed_on.filter(|_| matches!(status, 408 | 500 | 503)) {
-                    Some(request) => self.owner_failed(server, request.view()),
+                let is_retried =
+                    |passed: &Passed| is_owner_failure(passed, status) && may_have_moved(turn, passed);
+                match passed_on.filter(is_retried) {
+                    Some(passed) => self.owner_failed(turn, server, &passed),
                     None => {
+                        self.call_answered(server, status);
                         let _ended_meanwhile = self.transactions.respond(turn.now, server, status, response);
                     }
                 }
             }
+            Output::Unreachable { server, request } => self.unreachable(turn, server, request.view()),
             Output::Cancel { branch, request, next_hop } => {
                 let peer = self.sent.peer(u64::from(branch)).or_else(|| self.resolve(&next_hop));
                 if let Some(peer) = peer {
@@ -74,12 +81,27 @@ impl Shard {
             }
             // Recursion on 3xx is off: the driver is never asked.
             Output::Redirected { branch, .. } => self.proxy.redirect(turn.now, branch, Vec::new(), &[]),
-            Output::Finished { .. } => {}
+            Output::Diverted { server, .. } => self.calls.sent_on(server),
+            Output::Finished { server } => self.calls.forget(server),
         }
+    }
+
+    /// Nothing that a request was forwarded to could be sent to.
+    fn unreachable(&mut self, turn: &Turn<'_>, server: ServerTransaction, request: Message<'_>) {
+        if let Some(passed) = self.passed_on.remove(server).filter(|passed| may_have_moved(turn, passed)) {
+            return self.owner_failed(turn, server, &passed);
+        }
+        let names_user = Uri::parse(request.request_uri()).is_ok_and(|uri| self.own_user(&uri).is_some());
+        let reject = why_unreachable(request, names_user, self.settings.proxy.retry_after_s);
+        self.call_answered(server, reject.status());
+        self.reject(server, request, &reject);
     }
 
     fn branch_failed(&mut self, turn: &Turn<'_>, tag: u64, failure: BranchFailure) {
         self.sent.remove(tag);
+        if let Some(number) = BranchKey::from(tag).driver_number() {
+            return self.notify_answered(turn, number, None);
+        }
         self.proxy.branch_failed(turn.now, BranchKey::from(tag), failure);
     }
 
@@ -151,8 +173,60 @@ impl Shard {
             return self.reject(server, request.view(), &Reject::NoSuchTransaction);
         }
         self.answer(server, request.view(), 200, &[]);
+        if let Some(held) = invite.and_then(|invite| self.held.remove(invite)) {
+            return self.answer(held.server, held.request.view(), 487, &[]);
+        }
         if let Some(invite) = invite {
+            self.calls.cancelled(invite, request.view());
             self.proxy.cancel(turn.now, invite, Some(request.view()));
         }
+    }
+}
+
+/// Whether a failure may come from a change of owners. What becomes of a REGISTER is never the failure
+/// itself: its phone is told to come back.
+fn may_have_moved(turn: &Turn<'_>, passed: &Passed) -> bool {
+    passed.request.view().method() == Method::Register || turn.authority.is_any_moving(turn.now)
+}
+
+/// Whether an answer says that who gave it is not, or no more, the owner of the user.
+fn is_owner_failure(passed: &Passed, status: u16) -> bool {
+    if passed.request.view().method() == Method::Register {
+        matches!(status, 408 | 500 | 503)
+    } else {
+        matches!(status, 480 | 500 | 503)
+    }
+}
+
+/// What the caller is told: 480 for a user of ours, who is known and has no place now where requests can go
+/// (RFC 3261 section 21.4.18), 500 for all else (16.7 step 6). Inside a dialog too: there a 480 would end the
+/// call (RFC 5057 section 5.1), a 500 only the attempt. Never 503, which says that we serve nobody (21.5.4).
+fn why_unreachable(request: Message<'_>, names_user: bool, retry_after_s: u32) -> Reject {
+    let is_inside_dialog = request.to().is_ok_and(|to| to.tag().is_some());
+    if names_user && !is_inside_dialog {
+        Reject::Unreachable { retry_after_s }
+    } else {
+        Reject::ServerInternal
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sip::{Framing, Index};
+
+    use super::*;
+
+    fn why(to: &str, names_user: bool) -> u16 {
+        let text = format!("INVITE sip:bob@example.com SIP/2.0\r\nTo: {to}\r\n\r\n");
+        let mut index = Index::new();
+        index.parse(text.as_bytes(), Framing::Datagram).unwrap();
+        why_unreachable(index.view(text.as_bytes()), names_user, 5).status()
+    }
+
+    #[test]
+    fn a_user_whom_nothing_reaches_is_temporarily_unavailable_but_not_inside_a_dialog() {
+        assert_eq!(why("<sip:bob@example.com>", true), 480);
+        assert_eq!(why("<sip:bob@example.com>;tag=t", true), 500);
+        assert_eq!(why("<sip:bob@example.com>", false), 500);
     }
 }

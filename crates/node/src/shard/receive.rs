@@ -74,6 +74,9 @@ impl Shard {
             if self.answer_options_at_once(peer, message) {
                 return;
             }
+            if *origin == Origin::Phone && self.challenge_at_once(turn, &peer, message) {
+                return;
+            }
             match marked(message, &peer) {
                 Ok(message) => self.give(turn, peer, message, origin),
                 Err(error) => self.malformed(peer, message, error),

@@ -4,23 +4,25 @@ use std::{sync::Arc, time::Duration};
 
 use model::{AddressOfRecord, Epoch, FlowId, NextHop, Peer, PoolName, Protocol, ServerTransaction, WallTime};
 use pairing::{
-    BranchView, PoolView, RegisterDecision, Service, Standing, UserServices, decide_branch_register,
-    decide_register,
+    BranchView, PoolView, RegisterDecision, Service, Standing, decide_branch_register, decide_register,
 };
 use proxy::{Reject, Target};
 use registrar::{
     Bindings, Command, FlowRecord, OperationId, Outcome, PathWithoutSupport, RegisterError, RegisterRequest,
     RegisterSettings, UserChange,
     authentication::{Challenger, Rejection},
-    check_extensions, read_register,
+    check_extensions, read_register_of,
+    reg_event::Cause,
 };
-use sip::{Message, OwnedMessage, ResponseBuilder, Rewrite, reason_phrase};
+use sip::{HeaderId, Message, Method, OwnedMessage, ResponseBuilder, Rewrite, reason_phrase};
 use store::{HotError, HotStore};
 use topology::Role;
 use tracing::warn;
 
-use super::{Origin, Shard, Turn, mail::Mail};
-use crate::{HomeIndex, clock};
+use super::{
+    Origin, Shard, Turn, held::Held, location::Located, mail::Mail, passed_on::Passed, respond::hexadecimal,
+};
+use crate::{HomeIndex, clock, storm};
 
 /// Retry-After when a write failed or its outcome is unknown, in seconds.
 const RETRY_AFTER_WRITE_S: u64 = 5;
@@ -31,6 +33,8 @@ const RETRY_AFTER_FORWARD_S: u64 = 2;
 /// A REGISTER that waits for the disk.
 pub struct Waiting {
     reply: Option<Reply>,
+    /// Whose bindings it changes.
+    aor: AddressOfRecord,
 }
 
 struct Reply {
@@ -71,6 +75,14 @@ impl Shard {
             return self.reject(server, view, &Reject::NotFound);
         };
         let decision = self.decide(turn, home);
+        if self.put_off_register(server, view, home, &aor, &decision) {
+            return;
+        }
+        if self.is_between_owners(turn, home, &decision)
+            && self.hold(turn, Held::new(origin, server, request, from))
+        {
+            return;
+        }
         if let RegisterDecision::Forward { owner } = &decision {
             return self.pass_on(turn, origin, server, request, from, owner);
         }
@@ -79,16 +91,45 @@ impl Shard {
         }
         match decision {
             RegisterDecision::Serve { epoch, .. } if can_prove => {
-                self.serve(turn, origin, server, request, from, home, epoch);
+                self.serve(turn, origin, server, request, from, aor, home, epoch);
             }
             RegisterDecision::Redirect { owner, then } => {
-                self.redirect(server, view, from, &owner, then.as_ref());
+                self.redirect(origin, server, view, from, &owner, then.as_ref());
             }
             RegisterDecision::Unavailable { retry_after } => self.unavailable(server, view, retry_after),
             RegisterDecision::Serve { .. } | RegisterDecision::Forward { .. } => {
                 self.unavailable(server, view, Duration::from_secs(RETRY_AFTER_WRITE_S));
             }
         }
+    }
+
+    /// Challenges a REGISTER that comes without credentials, and without a transaction: a copy of it may get
+    /// a challenge of its own (RFC 3261 section 8.2.7). `false` when something else is to be done with it.
+    pub(super) fn challenge_at_once(&mut self, turn: &Turn<'_>, peer: &Peer, request: Message<'_>) -> bool {
+        let is_candidate = request.method() == Method::Register
+            && !request.has(HeaderId::Authorization)
+            && !self.storm.defers_registers()
+            && self.is_plain_register(request);
+        if !is_candidate || check_extensions(request).is_err() {
+            return false;
+        }
+        let aor = request.to().ok().and_then(|to| to.uri().ok()?.address_of_record().ok());
+        let Some(aor) = aor.filter(|aor| self.settings.is_our_domain(aor.domain())) else { return false };
+        let user = self.shared.directory.user(&aor);
+        let can_prove = user.as_ref().is_none_or(|user| user.credentials.is_some());
+        let Some(home) = user.map(|user| user.home).or(self.shared.own_home) else { return false };
+        if !can_prove || matches!(self.decide(turn, home), RegisterDecision::Forward { .. }) {
+            return false;
+        }
+        let Err(Rejection::Challenge(challenged)) = self.authenticate(turn, request, false) else {
+            return false;
+        };
+        self.shared.counters.challenges_sent.add();
+        let name = challenged.header.name();
+        let headers: Vec<(&str, &[u8])> =
+            challenged.values.iter().map(|value| (name, value.as_ref())).collect();
+        self.send_statelessly(peer, request, challenged.status, &headers);
+        true
     }
 
     /// Who sent a request, by its credentials.
@@ -138,8 +179,8 @@ impl Shard {
                 (Some(standing), Some(parties)) => decide_register(PoolView {
                     parties: &parties,
                     standing: &standing,
-                    second_registration: shared.second_registration(),
-                    user_services: UserServices::Available,
+                    second_registration: shared.second_registration(&pool.name),
+                    user_services: shared.back_end.user_services(turn.now),
                 }),
                 _ => self.elsewhere(turn, home, &pool.name),
             };
@@ -155,8 +196,8 @@ impl Shard {
             pool: PoolView {
                 parties: &parties,
                 standing: &standing,
-                second_registration: shared.second_registration(),
-                user_services: UserServices::Available,
+                second_registration: shared.second_registration(associated),
+                user_services: shared.back_end.user_services(turn.now),
             },
             recovery: shared.branch_recovery(pool),
         })
@@ -182,6 +223,7 @@ impl Shard {
         server: ServerTransaction,
         request: &Arc<OwnedMessage>,
         from: Peer,
+        aor: AddressOfRecord,
         home: HomeIndex,
         epoch: Epoch,
     ) {
@@ -194,13 +236,15 @@ impl Shard {
         let path_without_support =
             if is_direct { PathWithoutSupport::Ignore } else { PathWithoutSupport::Keep };
         let rules = RegisterSettings { path_without_support, ..settings.register };
-        let read = read_register(view, &rules, |domain| settings.is_our_domain(domain), flow);
-        let register = match read {
+        let mut register = match read_register_of(view, aor.clone(), &rules, flow) {
             Ok(register) => register,
             Err(error) => return self.refuse_register(server, view, &error),
         };
-        let change = register.change.clone();
-        let aor = register.aor.clone();
+        let spread = settings.expiry_spread;
+        if let Some(change) = &mut register.change {
+            spread.apply(change, &aor);
+        }
+        let change = register.change.take();
         let at = clock::wall_time();
         let reply =
             Reply { server, request: Arc::clone(request), register, home, epoch, from, is_direct, at };
@@ -208,9 +252,10 @@ impl Shard {
             let bindings = self.shared.bindings(home, &aor).into_iter().collect();
             return self.accept(turn, &reply, &bindings);
         };
-        let operation = OperationId::of_register(view);
+        let operation = OperationId::of_register(view, &self.settings.operation_key);
+        let waiting = Waiting { reply: Some(reply), aor: aor.clone() };
         let command = Command::of_user(name.clone(), epoch, operation, at, aor, change);
-        self.batch.push((command, Waiting { reply: Some(reply) }));
+        self.batch.push((command, waiting));
     }
 
     fn flow_record(&self, from: &Peer) -> FlowRecord {
@@ -232,7 +277,7 @@ impl Shard {
         let (commands, waiting): (Vec<_>, Vec<_>) = self.batch.drain(..).unzip();
         let mailer = self.mailer.clone();
         let reply = move |outcomes: Vec<Result<Outcome, HotError>>| {
-            mailer.post(Mail::Outcomes(waiting.into_iter().zip(outcomes).collect()));
+            mailer.post(Mail::Outcomes(waiting, outcomes));
         };
         self.shared.hot.submit(commands, Box::new(reply));
     }
@@ -244,6 +289,10 @@ impl Shard {
         waiting: Waiting,
         outcome: Result<Outcome, HotError>,
     ) {
+        if matches!(outcome, Ok(Outcome::Registered { .. })) {
+            let cause = if waiting.reply.is_some() { Cause::Register } else { Cause::Other };
+            self.shared.watchers.changed(&waiting.aor, cause);
+        }
         let Some(reply) = waiting.reply else { return };
         let request = Arc::clone(&reply.request);
         match outcome {
@@ -267,8 +316,7 @@ impl Shard {
             | RegisterDecision::Forward { .. }
             | RegisterDecision::Redirect { .. }
             | RegisterDecision::Unavailable { .. } => {
-                let retry_after = Duration::from_secs(RETRY_AFTER_WRITE_S);
-                return self.unavailable(reply.server, reply.request.view(), retry_after);
+                return self.outlived(&fresh, reply);
             }
         };
         self.remember_flow(reply);
@@ -277,15 +325,49 @@ impl Shard {
         self.send_out(reply.server, 200);
     }
 
+    /// The authority ended while the disk was busy: the new owner decides, if there is one in a moment.
+    fn outlived(&mut self, turn: &Turn<'_>, reply: &Reply) {
+        let origin = if reply.is_direct { Some(Origin::Phone) } else { None };
+        let is_held = turn.authority.is_changing(self.owned_with(reply.home), turn.now)
+            && origin.is_some_and(|origin| {
+                self.hold(turn, Held::new(&origin, reply.server, &reply.request, reply.from))
+            });
+        if !is_held {
+            let retry_after = Duration::from_secs(RETRY_AFTER_WRITE_S);
+            self.unavailable(reply.server, reply.request.view(), retry_after);
+        }
+    }
+
+    /// Whether a decision may be another in a moment because owners change: nobody serves, or the one to send
+    /// the phone to does not say yet that it does, and would send it back.
+    fn is_between_owners(&self, turn: &Turn<'_>, home: HomeIndex, decision: &RegisterDecision) -> bool {
+        let owned_with = self.owned_with(home);
+        let nobody_claims = || self.shared.links.serving(owned_with, turn.now).is_none();
+        let is_too_early = match decision {
+            RegisterDecision::Unavailable { .. } => true,
+            RegisterDecision::Redirect { .. } => nobody_claims(),
+            // The former owner said no, and there is no word of the next one yet.
+            RegisterDecision::Forward { .. } => self.held.was_passed_on() && nobody_claims(),
+            RegisterDecision::Serve { .. } => false,
+        };
+        is_too_early && turn.authority.is_changing(owned_with, turn.now)
+    }
+
+    /// The home pool whose ownership decides about this one's users: of a branch, the associated pool.
+    fn owned_with(&self, home: HomeIndex) -> HomeIndex {
+        let homes = self.shared.directory.homes();
+        let associated = homes.name(home).and_then(|name| self.shared.topology.associated_of(name));
+        associated.and_then(|pool| homes.index(&pool.name)).unwrap_or(home)
+    }
+
     fn write_ok(&mut self, reply: &Reply, bindings: &Bindings, service: Service) {
         let leg = reply.is_direct.then(|| self.legs.towards(&reply.from, false)).flatten();
         let service_route = leg.as_ref().map(|leg| leg.record_route.as_ref());
         self.ok_headers.fill(&reply.register, bindings, service_route, reply.at);
-        let tag = self.tag();
+        let tag = hexadecimal(self.chance.bits());
         self.out.clear();
         let request = reply.request.view();
-        let mut builder =
-            ResponseBuilder::new(request, 200, reason_phrase(200).as_bytes()).to_tag(tag.as_bytes());
+        let mut builder = ResponseBuilder::new(request, 200, reason_phrase(200).as_bytes()).to_tag(&tag);
         for (id, value) in self.ok_headers.iter() {
             builder = builder.header(id.name(), value);
         }
@@ -323,44 +405,32 @@ impl Shard {
             };
             let number = u128::from(self.chance.bits()) << 64 | u128::from(self.chance.bits());
             let operation = OperationId::new(number);
+            let waiting = Waiting { reply: None, aor: aor.clone() };
             let command = Command::of_user(name.clone(), epoch, operation, clock::wall_time(), aor, change);
-            self.batch.push((command, Waiting { reply: None }));
+            self.batch.push((command, waiting));
         }
     }
 
     fn refuse_register(&mut self, server: ServerTransaction, request: Message<'_>, error: &RegisterError) {
+        if error.status() == 503 {
+            return self.unavailable(server, request, Duration::from_secs(RETRY_AFTER_FORWARD_S));
+        }
         let header = error.header();
         let headers: Vec<(&str, &[u8])> =
             header.iter().map(|(id, value)| (id.name(), value.as_ref())).collect();
         self.answer(server, request, error.status(), &headers);
     }
 
-    fn unavailable(&mut self, server: ServerTransaction, request: Message<'_>, retry_after: Duration) {
-        self.shared.counters.registers_unavailable.add();
-        let seconds = retry_after.as_millis().div_ceil(1_000).max(1).to_string();
-        self.answer(server, request, 503, &[("Retry-After", seconds.as_bytes())]);
-    }
-
-    /// To the owner and then to its partner, as a plain phone is told (never 301: the home does not change).
-    fn redirect(
+    /// 503: come back not before `retry_after`, each phone at another time.
+    pub(super) fn unavailable(
         &mut self,
         server: ServerTransaction,
         request: Message<'_>,
-        from: Peer,
-        owner: &PoolName,
-        then: Option<&PoolName>,
+        retry_after: Duration,
     ) {
-        self.shared.counters.registers_redirected.add();
-        let contacts: Vec<String> = [(Some(owner), "0.7"), (then, "0.3")]
-            .into_iter()
-            .filter_map(|(pool, q)| {
-                let address = self.shared.phone_address(pool?, from.protocol)?;
-                Some(format!("<sip:{address};transport={}>;q={q}", from.protocol.uri_token()))
-            })
-            .collect();
-        let headers: Vec<(&str, &[u8])> =
-            contacts.iter().map(|contact| ("Contact", contact.as_bytes())).collect();
-        self.answer(server, request, 302, &headers);
+        self.shared.counters.registers_unavailable.add();
+        let seconds = storm::spread(retry_after, &mut self.chance).to_string();
+        self.answer(server, request, 503, &[("Retry-After", seconds.as_bytes())]);
     }
 
     /// As the edge of a second flow: to the owner, with a Path back to this flow (RFC 5626 section 5.1, RFC
@@ -399,24 +469,32 @@ impl Shard {
             q: 1_000,
             device: None,
             leg,
+            diversion: None,
         };
         let with_path = Arc::new(with_path);
-        self.passed_on.insert(turn.now, server, Arc::clone(request));
-        self.forward(turn, origin, server, &with_path, from, vec![target], proxy::Routing::default());
+        let is_last = self.held.was_passed_on();
+        self.passed_on.insert(turn.now, server, Passed { request: Arc::clone(request), from, is_last });
+        let located = Located::of(vec![target]);
+        self.forward(turn, origin, server, &with_path, from, located, proxy::Routing::default());
     }
 
-    /// The owner could not be reached or cannot serve: the phone is told to come back, not that something is
-    /// wrong.
-    pub(super) fn owner_failed(&mut self, server: ServerTransaction, request: Message<'_>) {
-        self.unavailable(server, request, Duration::from_secs(RETRY_AFTER_FORWARD_S));
+    /// The owner could not be reached or cannot serve. While owners change the request is dealt with again by
+    /// what is known then; else the phone is told to come back, not that something is wrong.
+    pub(super) fn owner_failed(&mut self, turn: &Turn<'_>, server: ServerTransaction, passed: &Passed) {
+        let Passed { request, from, is_last } = passed;
+        let held = Held { was_passed_on: true, ..Held::new(&Origin::Phone, server, request, *from) };
+        if !is_last && turn.authority.is_any_moving(turn.now) && self.hold(turn, held) {
+            return;
+        }
+        self.unavailable(server, request.view(), Duration::from_secs(RETRY_AFTER_FORWARD_S));
     }
 }
 
-/// The standing as it is at this instant: an authority that has run out is none.
+/// The standing as it is at `turn.now`: an authority that has run out is none.
 fn fresh(turn: &Turn<'_>, home: HomeIndex) -> Option<Standing> {
     let standing = turn.authority.standing(home)?;
     match standing {
-        Standing::Serving(authority) if !authority.holds_at(clock::now()) => Some(Standing::Unknown),
+        Standing::Serving(authority) if !authority.holds_at(turn.now) => Some(Standing::Unknown),
         Standing::Serving(_) | Standing::Paused(_) | Standing::Elsewhere { .. } | Standing::Unknown => {
             Some(standing.clone())
         }

@@ -8,11 +8,11 @@ use proxy::{Preprocessed, Reject, Routing, Target, preprocess, validate_checked}
 use registrar::authentication::Rejection;
 use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri, digest::Credentials};
 
-use super::{Origin, Shard, Turn};
+use super::{Origin, Shard, Turn, held::Held, location::Located, passed_on::Passed, sending_on::is_new_call};
 use crate::{FlowTokens, flow_token::TokenFlow};
 
 /// What an OPTIONS learns of this server.
-const OPTIONS_HEADERS: [(&str, &[u8]); 4] = [
+const OPTIONS_HEADERS: [(&str, &[u8]); 5] = [
     (
         "Allow",
         b"INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, MESSAGE, INFO, UPDATE, PRACK, SUBSCRIBE, NOTIFY, \
@@ -21,7 +21,18 @@ const OPTIONS_HEADERS: [(&str, &[u8]); 4] = [
     ("Accept", b"*/*"),
     ("Accept-Encoding", b"identity"),
     ("Supported", b"path, outbound"),
+    ("Allow-Events", b"reg"),
 ];
+
+/// What is known of who sent a request.
+enum Admitted {
+    /// A user of ours, who proved it.
+    Caller(AddressOfRecord),
+    /// A server of ours, or a party of a dialog that we are on the path of.
+    Trusted,
+    /// Nothing yet: a challenge was sent.
+    Challenged,
+}
 
 impl Shard {
     /// A new server transaction for any method but ACK and CANCEL.
@@ -36,6 +47,9 @@ impl Shard {
         let view = request.view();
         if self.is_plain_register(view) {
             return self.register(turn, origin, server, request, from);
+        }
+        if view.method() != Method::Register && self.put_off_request(server, view) {
+            return;
         }
         if let Err(reject) = validate_checked(view, &self.settings.rules) {
             let is_last_hop_question = view.method() == Method::Options && reject == Reject::TooManyHops;
@@ -54,22 +68,75 @@ impl Shard {
         if self.is_for_us(view, &found) {
             return self.answer_options(server, view);
         }
-        let targets = match self.admit(turn, origin, server, view, &found) {
-            Ok(true) => self.destinations(turn, origin, view, from, &found),
-            Ok(false) => return,
-            Err(reject) => Err(reject),
+        if self.is_for_reg_event(turn, view, &found) {
+            return self.subscribe(turn, origin, server, request, from, &found);
+        }
+        let caller = match self.admit(turn, origin, server, view, &found) {
+            Ok(Admitted::Caller(caller)) => Some(caller),
+            Ok(Admitted::Trusted) => None,
+            Ok(Admitted::Challenged) => return,
+            Err(reject) => return self.reject(server, view, &reject),
         };
-        match targets {
-            Ok(targets) => {
+        let located = self
+            .may_call(caller.as_ref(), view, &found)
+            .and_then(|()| self.destinations(turn, origin, view, from, &found));
+        if matches!(located, Err(Reject::ServiceUnavailable { .. }))
+            && turn.authority.is_any_changing(turn.now)
+            && self.hold(turn, Held::new(origin, server, request, from))
+        {
+            return;
+        }
+        let is_towards_owner = *origin == Origin::Phone && located.as_ref().is_ok_and(is_towards_owner);
+        // The former owner said no, and there is no word of the next one yet.
+        if is_towards_owner
+            && self.held.was_passed_on()
+            && turn.authority.is_any_changing(turn.now)
+            && self.is_owner_awaited(turn, &found.request_uri)
+            && self.hold(turn, Held::new(origin, server, request, from))
+        {
+            return;
+        }
+        self.note_call(turn, server, request, caller, located.as_ref());
+        match located {
+            Ok(located) => {
+                // Owners may change before it is answered, and before this server knows of it.
+                if is_towards_owner && !self.held.was_passed_on() {
+                    let passed = Passed { request: Arc::clone(request), from, is_last: false };
+                    self.passed_on.insert_patiently(server, passed);
+                }
                 let routing = self.routing_of(view, &found);
-                self.forward(turn, origin, server, request, from, targets, routing);
+                self.forward(turn, origin, server, request, from, located, routing);
             }
             Err(reject) => self.reject(server, view, &reject),
         }
     }
 
+    /// Whether nobody says yet that he serves the user that a request is for.
+    fn is_owner_awaited(&self, turn: &Turn<'_>, request_uri: &[u8]) -> bool {
+        let aor = Uri::parse(request_uri).ok().and_then(|uri| self.own_user(&uri));
+        let user = aor.and_then(|aor| self.shared.directory.user(&aor));
+        user.is_some_and(|user| self.shared.links.serving(user.home, turn.now).is_none())
+    }
+
+    /// Whether the voice policy of the caller allows a new call; who is no user here has none.
+    ///
+    /// Errors: 403 with the reason.
+    fn may_call(
+        &self,
+        caller: Option<&AddressOfRecord>,
+        request: Message<'_>,
+        found: &Preprocessed<'_>,
+    ) -> Result<(), Reject> {
+        let services = caller.filter(|_| is_new_call(request));
+        let Some(services) = services.and_then(|caller| self.shared.directory.services(caller)) else {
+            return Ok(());
+        };
+        let uri = Uri::parse(&found.request_uri).map_err(Reject::RequestUri)?;
+        if services.may_call(self.callee(&uri)) { Ok(()) } else { Err(Reject::CallNotAllowed) }
+    }
+
     /// A REGISTER addressed to us and to nobody beyond: what a proxy checks and takes away is not in it.
-    fn is_plain_register(&self, request: Message<'_>) -> bool {
+    pub(super) fn is_plain_register(&self, request: Message<'_>) -> bool {
         request.method() == Method::Register
             && !request.has(HeaderId::Route)
             && !request.has(HeaderId::ProxyRequire)
@@ -108,7 +175,7 @@ impl Shard {
     }
 
     /// Lets a request in: from our own servers, inside a dialog that we are on the path of, or from a user of
-    /// ours who proves it. `false`: a challenge was sent.
+    /// ours who proves it.
     ///
     /// Errors: 403 for those who are neither.
     fn admit(
@@ -118,20 +185,24 @@ impl Shard {
         server: ServerTransaction,
         request: Message<'_>,
         found: &Preprocessed<'_>,
-    ) -> Result<bool, Reject> {
+    ) -> Result<Admitted, Reject> {
         if *origin != Origin::Phone || self.is_of_our_dialog(origin, request, found) {
-            return Ok(true);
+            return Ok(Admitted::Trusted);
         }
         let caller = request.from().ok().and_then(|from| from.uri().ok()?.address_of_record().ok());
-        if !caller.is_some_and(|caller| self.settings.is_our_domain(caller.domain())) {
+        let Some(caller) = caller.filter(|caller| self.settings.is_our_domain(caller.domain())) else {
             return Err(Reject::Forbidden);
+        };
+        // It proved that before it had to wait, and a nonce count is good for one time only.
+        if self.held.is_again() {
+            return Ok(Admitted::Caller(caller));
         }
         match self.authenticate(turn, request, true) {
-            Ok(_) => Ok(true),
+            Ok(caller) => Ok(Admitted::Caller(caller)),
             Err(Rejection::Forbidden) => Err(Reject::Forbidden),
             Err(rejection) => {
                 self.answer_rejection(server, request, &rejection);
-                Ok(false)
+                Ok(Admitted::Challenged)
             }
         }
     }
@@ -176,7 +247,7 @@ impl Shard {
         request: Message<'_>,
         from: Peer,
         found: &Preprocessed<'_>,
-    ) -> Result<Vec<Target>, Reject> {
+    ) -> Result<Located, Reject> {
         // Only who is on the way of a dialog, or a server of ours, may say over which flow or to which
         // address.
         let may_direct = *origin != Origin::Phone || self.is_of_our_dialog(origin, request, found);
@@ -184,7 +255,7 @@ impl Shard {
             && let Some(token) = found.flow_token().and_then(FlowTokens::token_in)
             && let Some(target) = self.flow_target(token, from, found)?
         {
-            return Ok(vec![target]);
+            return Ok(Located::of(vec![target]));
         }
         if let Some(route) = found.routes.first() {
             if !may_direct {
@@ -192,17 +263,17 @@ impl Shard {
             }
             let uri = sip::NameAddr::parse(route).and_then(|address| address.uri().ok());
             let (next_hop, leg) = self.towards_uri(&uri.ok_or(Reject::NotFound)?)?;
-            return Ok(vec![single(next_hop, &found.request_uri, leg)]);
+            return Ok(Located::of(vec![single(next_hop, &found.request_uri, leg)]));
         }
         let uri = Uri::parse(&found.request_uri).map_err(Reject::RequestUri)?;
         if let Some(aor) = self.own_user(&uri) {
-            return self.locate(turn, origin, &aor, &found.request_uri);
+            return self.locate(turn, origin, &aor, request, &found.request_uri);
         }
         if !may_direct {
             return Err(Reject::NotFound);
         }
         let (next_hop, leg) = self.towards_uri(&uri)?;
-        Ok(vec![single(next_hop, &found.request_uri, leg)])
+        Ok(Located::of(vec![single(next_hop, &found.request_uri, leg)]))
     }
 
     /// The target that a flow token of ours names; `None` when it names the flow that the request came over.
@@ -246,5 +317,11 @@ impl Shard {
 
 fn single(next_hop: NextHop, request_uri: &[u8], leg: Arc<Leg>) -> Target {
     let request_uri = Bytes::copy_from_slice(request_uri);
-    Target { next_hop, request_uri, routes: Vec::new(), q: 1_000, device: None, leg }
+    Target { next_hop, request_uri, routes: Vec::new(), q: 1_000, device: None, leg, diversion: None }
+}
+
+/// Whether another server decides where a request goes.
+fn is_towards_owner(located: &Located) -> bool {
+    let is_server = |target: &Target| matches!(target.next_hop, NextHop::Server(_));
+    located.called.is_none() && located.targets.len() == 1 && located.targets.iter().all(is_server)
 }

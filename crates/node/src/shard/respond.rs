@@ -1,6 +1,6 @@
 //! Responses of our own.
 
-use std::hash::Hasher;
+use std::{hash::Hasher, time::Duration};
 
 use bytes::Bytes;
 use model::{Peer, Protocol, ServerTransaction};
@@ -10,6 +10,10 @@ use siphasher::sip::SipHasher13;
 use tracing::debug;
 
 use super::Shard;
+use crate::storm;
+
+/// Retry-After when a table is full.
+const RETRY_AFTER_FULL: Duration = Duration::from_secs(5);
 
 impl Shard {
     /// Answers in a server transaction with these headers and a fresh To tag.
@@ -20,10 +24,10 @@ impl Shard {
         status: u16,
         headers: &[(&str, &[u8])],
     ) {
-        let tag = self.tag();
+        let tag = hexadecimal(self.chance.bits());
         self.out.clear();
         let mut builder =
-            ResponseBuilder::new(request, status, reason_phrase(status).as_bytes()).to_tag(tag.as_bytes());
+            ResponseBuilder::new(request, status, reason_phrase(status).as_bytes()).to_tag(&tag);
         for (name, value) in headers {
             builder = builder.header(name, value);
         }
@@ -33,14 +37,23 @@ impl Shard {
 
     /// Answers in a server transaction with why the request is not forwarded.
     pub(super) fn reject(&mut self, server: ServerTransaction, request: Message<'_>, reject: &Reject) {
-        let tag = self.tag();
+        let tag = hexadecimal(self.chance.bits());
         self.out.clear();
-        reject_response(request, reject, tag.as_bytes(), &mut self.out);
+        let spread;
+        let reject = if let Reject::ServiceUnavailable { retry_after_s } = reject {
+            let seconds = storm::spread(Duration::from_secs((*retry_after_s).into()), &mut self.chance);
+            spread = Reject::ServiceUnavailable { retry_after_s: u32::try_from(seconds).unwrap_or(u32::MAX) };
+            &spread
+        } else {
+            reject
+        };
+        reject_response(request, reject, &tag, &mut self.out);
         self.send_out(server, reject.status());
     }
 
     /// Sends what was written into `self.out`.
     pub(super) fn send_out(&mut self, server: ServerTransaction, status: u16) {
+        self.call_answered(server, status);
         let response = Bytes::copy_from_slice(&self.out);
         let now = crate::clock::now();
         if let Err(error) = self.transactions.respond(now, server, status, response) {
@@ -53,11 +66,14 @@ impl Shard {
         if request.method() == Method::Ack || !can_be_answered(request) {
             return;
         }
-        let headers: &[(&str, &[u8])] = if status == 503 { &[("Retry-After", b"5")] } else { &[] };
+        let seconds = storm::spread(RETRY_AFTER_FULL, &mut self.chance).to_string();
+        let headers: &[(&str, &[u8])] =
+            if status == 503 { &[("Retry-After", seconds.as_bytes())] } else { &[] };
         self.send_statelessly(peer, request, status, headers);
     }
 
-    /// As a stateless UAS: the same To tag for each copy of the request (RFC 3261 section 8.2.7).
+    /// As a stateless UAS: the same To tag for each copy of the request (RFC 3261 section 8.2.7). The request
+    /// need not be marked with where it came from: the response is.
     pub(super) fn send_statelessly(
         &mut self,
         peer: &Peer,
@@ -68,7 +84,8 @@ impl Shard {
         let tag = self.stateless_tag(request);
         self.out.clear();
         let mut builder =
-            ResponseBuilder::new(request, status, reason_phrase(status).as_bytes()).to_tag(tag.as_bytes());
+            ResponseBuilder::new(request, status, reason_phrase(status).as_bytes()).to_tag(&tag);
+        builder = builder.received_from(peer.remote);
         for (name, value) in headers {
             builder = builder.header(name, value);
         }
@@ -78,14 +95,25 @@ impl Shard {
     }
 
     /// A tag that every copy of a request gets again.
-    fn stateless_tag(&self, request: Message<'_>) -> String {
+    fn stateless_tag(&self, request: Message<'_>) -> [u8; 16] {
         let mut hasher = SipHasher13::new_with_keys(self.shared.loop_key, self.shared.boot);
         hasher.write(request.top_via().ok().and_then(|via| via.branch()).unwrap_or_default());
         hasher.write(request.header(sip::HeaderId::From).unwrap_or_default());
         hasher.write(request.header(sip::HeaderId::CallId).unwrap_or_default());
         hasher.write(request.header(sip::HeaderId::CSeq).unwrap_or_default());
-        format!("{:016x}", hasher.finish())
+        hexadecimal(hasher.finish())
     }
+}
+
+/// A number in sixteen hexadecimal digits, for tags.
+pub(super) fn hexadecimal(number: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [b'0'; 16];
+    for (at, digit) in (0_u32..).zip(digits.iter_mut().rev()) {
+        let value = usize::try_from(number >> (4 * at) & 15).unwrap_or(0);
+        *digit = DIGITS.get(value).copied().unwrap_or(b'0');
+    }
+    digits
 }
 
 /// Whether the headers that a response copies can be read. Source: RFC 3261 section 8.2.6.2.

@@ -1,21 +1,25 @@
 //! What the topology means for the machines of a shard.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use model::{Chance, WallTime};
 use pairing::Service;
 use registrar::{
-    PathWithoutSupport, RegisterSettings,
+    ExpirySpread, OperationKey, PathWithoutSupport, RegisterSettings,
     authentication::{
         AccountView, Accounts, Algorithms, AuthenticationSettings, Authenticator, NonceCounts, NonceKey,
         NonceLedger, NonceUse,
     },
+    reg_event::SubscribeSettings,
 };
 use sip::digest::Algorithm;
-use topology::{PoolSettings, Topology};
+use topology::{CallRecords, PoolSettings, Topology};
 
-use crate::{Directory, Shared, clock, shared::service_name};
+use crate::{Directory, EmergencyNumbers, Shared, clock, shared::service_name};
 
 /// Settings of the machines, the same in every shard but for their seeds.
 pub struct ShardSettings {
@@ -23,10 +27,22 @@ pub struct ShardSettings {
     pub(super) rules: proxy::Rules,
     pub(super) transactions: transaction::Settings,
     pub(super) register: RegisterSettings,
+    /// The key of the operation ids of REGISTERs.
+    pub(super) operation_key: OperationKey,
     pub(super) domains: Vec<String>,
     /// Octets of a request from outside. More: 513.
     pub(super) message_bytes_max: usize,
     pub(super) says: ModeHeaders,
+    /// Terms of subscriptions to registrations.
+    pub(super) subscribe: SubscribeSettings,
+    /// How registrations are shortened so that they do not end together.
+    pub(super) expiry_spread: ExpirySpread,
+    /// Latency up to which nothing is put off.
+    pub(super) latency_target: Duration,
+    /// Phones that this server sends to their new owner in a second.
+    pub(super) steer_phones_per_s: u32,
+    /// What users dial in an emergency.
+    pub(super) emergency: EmergencyNumbers,
     pool: PoolSettings,
 }
 
@@ -54,9 +70,19 @@ impl ShardSettings {
                 devices_max: pool.devices_per_user_max,
                 path_without_support: PathWithoutSupport::Ignore,
             },
+            operation_key: OperationKey::derived_from(&shared.nonce_key),
             domains: topology.domains.iter().map(ToString::to_string).collect(),
             message_bytes_max: usize::try_from(pool.message_bytes_max).unwrap_or(usize::MAX),
             says: ModeHeaders::of(shared),
+            subscribe: SubscribeSettings::default(),
+            expiry_spread: ExpirySpread {
+                percent: pool.expires_spread_percent,
+                min_s: pool.expires_min_s,
+                key: loop_key,
+            },
+            latency_target: pool.latency_target(),
+            steer_phones_per_s: pool.steer_phones_per_s,
+            emergency: EmergencyNumbers::new(pool.emergency_numbers.iter().map(String::as_str)),
             pool,
         }
     }
@@ -64,6 +90,11 @@ impl ShardSettings {
     /// Whether users of this domain, in lower case, are ours.
     pub fn is_our_domain(&self, domain: &str) -> bool {
         self.domains.iter().any(|own| own == domain)
+    }
+
+    /// Which calls are noted.
+    pub(super) const fn call_records(&self) -> CallRecords {
+        self.pool.call_records
     }
 
     /// An authenticator whose nonces are good on every server of the deployment.

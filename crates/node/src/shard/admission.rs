@@ -1,0 +1,74 @@
+//! Where storm control acts: which requests of a shard are put off. See [`crate::storm`].
+
+use model::{AddressOfRecord, ServerTransaction};
+use pairing::RegisterDecision;
+use registrar::is_refresh;
+use sip::{Message, Uri};
+use tracing::warn;
+
+use super::{Shard, Turn};
+use crate::{HomeIndex, storm::Work};
+
+impl Shard {
+    /// Measures the turn that ends; `began` is when its first message was dealt with.
+    pub(super) fn measure_turn(&mut self, turn: &Turn<'_>, began: model::Instant, is_full: bool) {
+        if self.storm.turn(began, turn.now, is_full) {
+            self.shared.counters.storms_begun.add();
+            warn!(
+                shard = self.number,
+                registrations = self.storm.defers_registers(),
+                requests = self.storm.defers_requests(),
+                "too slow for what comes: new work is put off"
+            );
+        }
+    }
+
+    /// Puts a REGISTER off when it would make new work for the disk here or at the owner, and is no refresh
+    /// of what is bound. `true`: it is answered.
+    pub(super) fn put_off_register(
+        &mut self,
+        server: ServerTransaction,
+        request: Message<'_>,
+        home: HomeIndex,
+        aor: &AddressOfRecord,
+        decision: &RegisterDecision,
+    ) -> bool {
+        if !self.storm.defers_registers() {
+            return false;
+        }
+        match decision {
+            RegisterDecision::Serve { .. } | RegisterDecision::Forward { .. } => {}
+            RegisterDecision::Redirect { .. } | RegisterDecision::Unavailable { .. } => return false,
+        }
+        if is_refresh(request, &self.shared.bindings(home, aor)) {
+            return false;
+        }
+        self.shared.counters.registers_deferred.add();
+        self.put_off(server, request, Work::Register);
+        true
+    }
+
+    /// Puts a request off that begins something new and is no emergency. `true`: it is answered.
+    pub(super) fn put_off_request(&mut self, server: ServerTransaction, request: Message<'_>) -> bool {
+        if !self.storm.defers_requests() || is_inside_dialog(request) {
+            return false;
+        }
+        if Uri::parse(request.request_uri()).is_ok_and(|uri| self.settings.emergency.contain(&uri)) {
+            return false;
+        }
+        self.shared.counters.requests_deferred.add();
+        self.put_off(server, request, Work::Request);
+        true
+    }
+
+    fn put_off(&mut self, server: ServerTransaction, request: Message<'_>, work: Work) {
+        let seconds = self.storm.retry_after_s(work, &mut self.chance).to_string();
+        self.answer(server, request, 503, &[("Retry-After", seconds.as_bytes())]);
+    }
+}
+
+/// Whether a request says that it belongs to a dialog: BYE and the like always do. Whether that is true is
+/// found out later, as for any request.
+fn is_inside_dialog(request: Message<'_>) -> bool {
+    request.to().is_ok_and(|to| to.tag().is_some())
+}

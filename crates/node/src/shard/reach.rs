@@ -1,0 +1,123 @@
+//! The ways to a user's phones: over our own flows, straight to an address, or through the server that holds
+//! the flow.
+
+use std::{cmp::Reverse, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use model::{AddressOfRecord, Instant, Leg, NextHop, Peer, Protocol, ServerName};
+use proxy::Target;
+use registrar::{Binding, Bindings, FlowView};
+use sip::{NameAddr, Uri};
+
+use super::{
+    Shard,
+    location::{datagram_address, device_of, is_at},
+};
+use crate::{FlowTokens, TokenFlow};
+
+/// Where a request leaves for a phone.
+struct Way {
+    next_hop: NextHop,
+    leg: Arc<Leg>,
+    routes: Vec<Bytes>,
+    /// The server of ours that it goes through.
+    through: Option<ServerName>,
+}
+
+impl Shard {
+    /// The targets that a user's bindings stand for, in the order in which they are tried: by q, direct ones
+    /// first.
+    ///
+    /// What leads through a server that is silent is left out where anything else is known: a call does not
+    /// wait for a dead server, and phones that it alone can reach are reached by nobody.
+    pub(super) fn targets(&self, aor: &AddressOfRecord, bindings: &Bindings, now: Instant) -> Vec<Target> {
+        let mut ways: Vec<_> =
+            bindings.iter().filter_map(|binding| Some((binding, self.way(binding)?))).collect();
+        let is_open = |(_, way): &(&Binding, Way)| {
+            way.through.as_ref().is_none_or(|server| self.shared.links.is_up(server, now))
+        };
+        if ways.iter().any(is_open) {
+            ways.retain(is_open);
+        }
+        ways.sort_by_key(|(binding, way)| (Reverse(binding.q()), way.through.is_some(), way.routes.len()));
+        let target = |(binding, way): (&Binding, Way)| Target {
+            next_hop: way.next_hop,
+            request_uri: Bytes::copy_from_slice(binding.uri()),
+            routes: way.routes,
+            q: binding.q(),
+            device: binding.reg_id().and(binding.instance()).map(|instance| device_of(aor, instance)),
+            leg: way.leg,
+            diversion: None,
+        };
+        ways.into_iter().map(target).collect()
+    }
+
+    /// `None` when nothing leads there any more.
+    fn way(&self, binding: &Binding) -> Option<Way> {
+        let mut path = binding.path();
+        match (path.next(), binding.flow()) {
+            (Some(first), _) => self.along_path(first, path),
+            (None, Some(flow)) if flow.server == self.shared.server.name.as_str() => {
+                self.over_own_flow(flow, binding.uri())
+            }
+            (None, Some(flow)) => self.over_flow_elsewhere(flow, binding.uri()),
+            (None, None) => self.way_to(&Uri::parse(binding.uri()).ok()?, Vec::new()),
+        }
+    }
+
+    /// Along a Path: through a server of ours, out of here where the Path names a flow of this server, or to
+    /// any other address.
+    fn along_path<'a>(&self, first: &'a [u8], rest: impl Iterator<Item = &'a [u8]>) -> Option<Way> {
+        let uri = NameAddr::parse(first)?.uri().ok()?;
+        let mut routes: Vec<Bytes> = rest.map(Bytes::copy_from_slice).collect();
+        if self.legs.is_own(&uri) {
+            let TokenFlow::Alive(peer) = self.shared.tokens.read(uri.user?)? else { return None };
+            let leg = self.legs.towards(&peer, false)?;
+            return Some(Way { next_hop: NextHop::Flow(peer), leg, routes, through: None });
+        }
+        routes.insert(0, Bytes::copy_from_slice(first));
+        self.way_to(&uri, routes)
+    }
+
+    fn way_to(&self, uri: &Uri<'_>, routes: Vec<Bytes>) -> Option<Way> {
+        let (next_hop, leg) = self.towards_uri(uri).ok()?;
+        let through = match &next_hop {
+            NextHop::Server(server) => Some(server.clone()),
+            NextHop::Flow(_) | NextHop::Address { .. } => None,
+        };
+        Some(Way { next_hop, leg, routes, through })
+    }
+
+    /// Towards the phone at the other end of a flow of this server.
+    fn over_own_flow(&self, flow: FlowView<'_>, contact: &[u8]) -> Option<Way> {
+        let peer = match flow.peer.protocol {
+            Protocol::Udp => Peer { remote: datagram_address(contact, flow.peer.remote), ..flow.peer },
+            Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss if flow.boot == self.shared.boot => {
+                flow.peer
+            }
+            Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => return None,
+        };
+        let leg = self.legs.towards(&peer, false)?;
+        Some(Way { next_hop: NextHop::Flow(peer), leg, routes: Vec::new(), through: None })
+    }
+
+    /// Towards a phone that registered at another server: straight to it where datagrams from anywhere reach
+    /// it, which is where no NAT stands between; else through that server, which alone has the flow.
+    fn over_flow_elsewhere(&self, flow: FlowView<'_>, contact: &[u8]) -> Option<Way> {
+        let is_datagram = flow.peer.protocol == Protocol::Udp;
+        if is_datagram && is_at(contact, flow.peer.remote.ip()) {
+            let remote = datagram_address(contact, flow.peer.remote);
+            if let Some(leg) = self.legs.by_protocol(Protocol::Udp, remote) {
+                let next_hop = NextHop::Address { protocol: Protocol::Udp, remote };
+                return Some(Way { next_hop, leg, routes: Vec::new(), through: None });
+            }
+        }
+        let holder = ServerName::new(flow.server).ok()?;
+        let address: SocketAddr = self.shared.topology.server(&holder)?.listen.internal_sip?;
+        let tokens = FlowTokens::of_server(&self.shared.nonce_key, &holder, flow.boot);
+        let route = format!("<sip:{}@{address};transport=tls;lr;ob>", tokens.write(&flow.peer));
+        let leg = self.legs.internal()?;
+        let next_hop = NextHop::Server(holder.clone());
+        Some(Way { next_hop, leg, routes: vec![Bytes::from(route)], through: Some(holder) })
+    }
+}
