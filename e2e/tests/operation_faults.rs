@@ -282,8 +282,8 @@ impl Bench {
         .unwrap();
         let outcome = if end.state == operation.to() { "completed" } else { "undone" };
         println!(
-            "{operation:?}, {victim:?} killed {after:?} after \"{}\"{}: {outcome} after {took:?}, then {end}; \
-             {} document writes, all there",
+            "{operation:?}, {victim:?} killed {after:?} after \"{}\"{}: {outcome} after {took:?}, \
+             then {end}; {} document writes, all there",
             at.step(),
             if is_hit { "" } else { " (missed)" },
             writes.len()

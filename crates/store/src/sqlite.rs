@@ -19,7 +19,7 @@ use std::{
 };
 
 use model::{AddressOfRecord, Epoch, PoolName, WallTime, documents::DocumentKind};
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
 
 use self::{
     ledger::Ledger,
@@ -35,6 +35,8 @@ use crate::{
 
 /// Accounts and documents handed to a follower at a time while it is given those that exist.
 const FOLLOW_CHUNK: usize = 1_000;
+/// Memory for pages of the connection that writes; negative as SQLite reads KiB.
+const WRITER_CACHE_KIB: i64 = -16_384;
 /// Connections for reading that are kept open.
 const READERS_MAX: usize = 4;
 
@@ -77,6 +79,7 @@ impl SqliteUserStore {
                 cause: format!("its file system has no shared memory, journal mode is {mode}").into(),
             });
         }
+        connection.pragma_update(None, "cache_size", WRITER_CACHE_KIB).map_err(read)?;
         tracing::info!(file = %file.display(), "user store open");
         Ok(Self {
             file: file.to_owned(),
@@ -408,6 +411,8 @@ fn connect(file: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(file, flags).map_err(read)?;
     connection.busy_timeout(Duration::from_secs(5)).map_err(read)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // Plans do not depend on values that are bound: nothing is prepared twice.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(read)?;
     connection
         .execute_batch(
             "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF;

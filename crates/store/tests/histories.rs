@@ -66,7 +66,12 @@ fn content(store: &SqliteUserStore) -> BTreeMap<AddressOfRecord, Account> {
 fn pull(owner: &SqliteUserStore, copy: &SqliteUserStore, home: &PoolName, max: usize) -> bool {
     let cursor = copy.cursor(home, &Scope::Everything).expect("can be read");
     let page = owner.journal(&cursor, max, &Scope::Everything).expect("can be read");
-    assert_eq!(copy.apply(home, &page).expect("can be applied"), page.next());
+    let held = copy.apply(home, &page).expect("can be applied");
+    if held != page.next() {
+        // Half a copy that a new owner interrupts goes back to where it was whole last.
+        assert!(held.sequence < page.after().sequence, "{held:?} after {:?}", page.after());
+        return false;
+    }
     page.is_end()
 }
 

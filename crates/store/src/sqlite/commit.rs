@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Change, CommitError, Committed, Condition, ConflictContent, ConflictId, Credentials, DigestAlgorithm,
-    EntryState, OperationId, OrphanedWrite, Resolution, StoreError, Subject, Write, sealed::json,
+    EntryState, OperationId, OrphanedWrite, Resolution, StoreError, Subject, Write,
 };
 
 /// Makes the changes inside a transaction that the caller commits.
@@ -152,14 +152,16 @@ impl Writer<'_> {
         if !self.may_have(origin.aor, edit.kind())? {
             return Err(self.missing(origin.aor));
         }
-        self.check(origin.aor, Subject::Document(edit.kind()), condition)?;
+        if condition != Condition::Any {
+            self.check(origin.aor, Subject::Document(edit.kind()), condition)?;
+        }
         let before = self.document(origin.aor, edit.kind())?;
         let mut after = before.document.clone();
         after.apply(edit).map_err(|source| CommitError::Edit { aor: origin.aor.clone(), source })?;
         if matches!(edit, Edit::CallRecord(_)) && before.version > 0 && after == before.document {
             return Ok(Committed { version: before.version, is_repeated: true });
         }
-        let version = self.write_document(origin, after, Some(edit))?;
+        let version = self.write(origin, EntryState::Document(after), Some(edit))?;
         Ok(Committed { version, is_repeated: false })
     }
 
@@ -220,7 +222,7 @@ impl Writer<'_> {
                 let present = self.document(origin.aor, orphan.kind())?.document;
                 let refused = |source| CommitError::Edit { aor: origin.aor.clone(), source };
                 let united = unite(present, &orphan).map_err(refused)?;
-                self.write_document(origin, united, None)?;
+                self.write(origin, EntryState::Document(united), None)?;
             }
         }
         Ok(())
@@ -233,21 +235,6 @@ impl Writer<'_> {
             Some((version, EntryState::Document(document))) => Present { version, document },
             Some(_) | None => Present { version: 0, document: Document::empty(kind) },
         })
-    }
-
-    /// Writes a document; its size is bounded.
-    fn write_document(
-        &mut self,
-        origin: Origin<'_>,
-        document: Document,
-        edit: Option<&Edit>,
-    ) -> Result<u64, CommitError> {
-        let (bytes, max) = (json(&document).len(), limits::DOCUMENT_BYTES_MAX);
-        if bytes > max {
-            let (aor, kind) = (origin.aor.clone(), document.kind());
-            return Err(CommitError::DocumentTooLarge { aor, kind, bytes, max });
-        }
-        Ok(self.write(origin, EntryState::Document(document), edit)?)
     }
 
     pub(super) fn write(

@@ -3,7 +3,11 @@
 
 use std::path::Path;
 
-use model::{AddressOfRecord, Epoch, PoolName, StaleEpoch, WallTime, documents::Edit, limits};
+use model::{
+    AddressOfRecord, Epoch, PoolName, StaleEpoch, WallTime,
+    documents::{DocumentKind, Edit},
+    limits,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
@@ -21,6 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum LedgerError {
     TooManyHomes,
+    TooLarge { aor: AddressOfRecord, kind: DocumentKind, bytes: usize },
     Store(StoreError),
 }
 
@@ -30,20 +35,41 @@ impl From<StoreError> for LedgerError {
     }
 }
 
-macro_rules! from_ledger_error {
-    ($($family:ty),*) => {$(
-        impl From<LedgerError> for $family {
-            fn from(error: LedgerError) -> Self {
-                match error {
-                    LedgerError::TooManyHomes => Self::TooManyHomes { max: limits::HOME_POOLS_MAX },
-                    LedgerError::Store(error) => Self::Store(error),
-                }
+impl From<LedgerError> for CommitError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::TooManyHomes => Self::TooManyHomes { max: limits::HOME_POOLS_MAX },
+            LedgerError::TooLarge { aor, kind, bytes } => {
+                Self::DocumentTooLarge { aor, kind, bytes, max: limits::DOCUMENT_BYTES_MAX }
             }
+            LedgerError::Store(error) => Self::Store(error),
         }
-    )*};
+    }
 }
 
-from_ledger_error!(CommitError, ApplyError, AdoptError);
+impl From<LedgerError> for ApplyError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::TooManyHomes => Self::TooManyHomes { max: limits::HOME_POOLS_MAX },
+            LedgerError::TooLarge { aor, kind, bytes } => {
+                Self::Damaged { found: format!("{kind} of {aor} has {bytes} octets") }
+            }
+            LedgerError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<LedgerError> for AdoptError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::TooManyHomes => Self::TooManyHomes { max: limits::HOME_POOLS_MAX },
+            LedgerError::TooLarge { aor, kind, bytes } => {
+                Self::Damaged { found: format!("{kind} of {aor} has {bytes} octets") }
+            }
+            LedgerError::Store(error) => Self::Store(error),
+        }
+    }
+}
 
 /// One journal inside a write transaction that the caller commits.
 pub(super) struct Ledger<'a> {
@@ -401,6 +427,10 @@ impl<'a> Ledger<'a> {
     fn save_row(&mut self, entry: &Entry, modified: u64) -> Result<(), LedgerError> {
         let (kind, key) = subject_key(entry.state.subject());
         let content = Content::of(&entry.state);
+        let bytes = content.body.as_ref().map_or(0, String::len);
+        if let (Subject::Document(kind), true) = (entry.state.subject(), bytes > limits::DOCUMENT_BYTES_MAX) {
+            return Err(LedgerError::TooLarge { aor: entry.aor.clone(), kind, bytes });
+        }
         let home = content.home.map(|home| self.home_id(home)).transpose()?;
         let save = || -> rusqlite::Result<usize> {
             let mut upsert = self.connection.prepare_cached(

@@ -253,6 +253,9 @@ fn open<'a>(
         LedgerError::TooManyHomes => {
             StoreError::corrupt(file, format!("{journal} is not held and there is no room for it"))
         }
+        LedgerError::TooLarge { aor, .. } => {
+            StoreError::corrupt(file, format!("{aor}: a document is too large"))
+        }
     })
 }
 
