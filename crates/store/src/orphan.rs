@@ -306,3 +306,57 @@ pub enum RewindError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content() -> OrphanPageContent {
+        let orphan = |sequence, write| Orphan {
+            sequence,
+            epoch: Epoch::new(1),
+            operation: OperationId::new(sequence.into()),
+            aor: AddressOfRecord::new("sip:alice@example.com").unwrap(),
+            changed_at: WallTime::from_secs(1_000),
+            content: OrphanContent::Write(write),
+        };
+        let document = OrphanedWrite::Document(Document::empty(DocumentKind::Settings));
+        OrphanPageContent {
+            common: Cursor { journal: PoolName::new("east").unwrap(), sequence: 4, epoch: Epoch::new(1) },
+            orphans: vec![orphan(5, OrphanedWrite::AccountRemoved), orphan(7, document)],
+            end: 9,
+            is_end: true,
+        }
+    }
+
+    #[test]
+    fn a_page_of_orphans_survives_encoding_and_any_changed_octet_is_found() {
+        let page = OrphanPage::new(content());
+        let octets = page.encode();
+
+        assert_eq!(OrphanPage::decode(&octets).unwrap(), page);
+        for at in 0..octets.len() {
+            let mut damaged = octets.clone();
+            damaged[at] ^= 1;
+            assert!(matches!(OrphanPage::decode(&damaged), Err(AdoptError::Damaged { .. })), "octet {at}");
+        }
+    }
+
+    #[test]
+    fn orphans_out_of_order_or_outside_of_their_page_are_refused() {
+        let wrong = |change: fn(&mut OrphanPageContent)| {
+            let mut content = content();
+            change(&mut content);
+            OrphanPage::new(content).check()
+        };
+
+        assert!(wrong(|_| {}).is_ok());
+        for refused in [
+            wrong(|page| page.orphans.reverse()),
+            wrong(|page| page.common.sequence = 5),
+            wrong(|page| page.end = 6),
+        ] {
+            assert!(matches!(refused, Err(AdoptError::Damaged { .. })), "{refused:?}");
+        }
+    }
+}

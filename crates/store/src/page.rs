@@ -267,3 +267,121 @@ impl PageContent {
         start.map_or(self.after.epoch, |start| start.epoch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::documents::{Edit, UserSettings};
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn a_page_survives_encoding_and_any_changed_octet_is_found() {
+        let page = Page::new(content());
+        let octets = page.encode();
+
+        assert_eq!(Page::decode(&octets).unwrap(), page);
+        for at in 0..octets.len() {
+            let mut damaged = octets.clone();
+            damaged[at] ^= 1;
+            assert!(matches!(Page::decode(&damaged), Err(ApplyError::Damaged { .. })), "octet {at}");
+        }
+        assert!(Page::decode(&octets[..octets.len() - 1]).is_err());
+        assert!(Page::decode(b"").is_err());
+    }
+
+    #[test]
+    fn a_page_is_encoded_as_documented() {
+        let mut expected = b"\x0aeverything\x02\x04east\x04\x01\x09\x02".to_vec();
+        expected.extend([1, 2, 6]); // epoch 2 begins with change 6
+        expected.extend([2, 8, 2, 77]); // two entries, the first under number 8, epoch 2, operation 77
+        expected.extend(b"\x15sip:alice@example.com");
+        expected.extend([0x80, 0x94, 0xeb, 0xdc, 0x03]); // 1,000,000,000 as a varint
+        expected.extend(b"\x01\x04hill");
+        expected.extend([1; 16].iter().chain(&[2; 32]));
+        expected.extend([1, 1, 0]);
+        expected.extend([9, 2, 78]);
+        expected.extend(b"\x15sip:alice@example.com");
+        expected.extend([0x80, 0x94, 0xeb, 0xdc, 0x03, 3]);
+        let json = br#"{"voice_policy":{"calls":"everybody","no_forwarding_outside":false}}"#;
+        expected.push(u8::try_from(json.len()).unwrap());
+        expected.extend(json);
+        expected.push(1);
+        let checksum =
+            Sha256::new().chain_update(b"tandem journal page 2\n").chain_update(&expected).finalize();
+
+        let octets = Page::new(content()).encode();
+
+        assert_eq!(octets, [expected.as_slice(), checksum.as_slice()].concat());
+    }
+
+    #[test]
+    fn a_page_out_of_order_or_with_what_is_not_in_its_scope_is_refused() {
+        let wrong = |change: fn(&mut PageContent)| {
+            let mut content = content();
+            change(&mut content);
+            Page::new(content).check()
+        };
+
+        assert!(wrong(|_| {}).is_ok());
+        for refused in [
+            wrong(|page| page.entries.reverse()),
+            wrong(|page| page.after.sequence = 8),
+            wrong(|page| page.end_sequence = 8),
+            wrong(|page| page.end_sequence = 3),
+            wrong(|page| page.end_epoch = Epoch::new(1)),
+            wrong(|page| page.epoch = Epoch::new(1)),
+            wrong(|page| page.starts.clear()),
+            wrong(|page| page.starts.push(EpochStart { epoch: Epoch::new(2), first: 7 })),
+            wrong(|page| page.starts.push(EpochStart { epoch: Epoch::new(3), first: 10 })),
+            wrong(|page| page.scope = Scope::Directory),
+            wrong(|page| page.scope = Scope::Branch(PoolName::new("lake").unwrap())),
+        ] {
+            assert!(matches!(refused, Err(ApplyError::Damaged { .. })), "{refused:?}");
+        }
+        assert!(wrong(|page| page.scope = Scope::Branch(PoolName::new("hill").unwrap())).is_ok());
+    }
+
+    #[test]
+    fn a_directory_and_a_branch_are_given_no_contact_lists_and_no_secrets_of_others() {
+        let (hill, lake) = (PoolName::new("hill").unwrap(), PoolName::new("lake").unwrap());
+        let branch = Scope::Branch(hill.clone());
+        let list = EntryState::Document(Document::empty(model::documents::DocumentKind::ContactList));
+        let settings = EntryState::Document(Document::empty(Edit::Settings(UserSettings::default()).kind()));
+        let listed = EntryState::Listed { home: lake };
+
+        assert!(list.is_in(&Scope::Everything) && !list.is_in(&branch) && !list.is_in(&Scope::Directory));
+        assert!(settings.is_in(&branch) && !settings.is_in(&Scope::Directory));
+        assert!(
+            listed.is_in(&branch) && listed.is_in(&Scope::Directory) && !listed.is_in(&Scope::Everything)
+        );
+        assert!(!EntryState::Listed { home: hill }.is_in(&branch));
+    }
+
+    fn content() -> PageContent {
+        let entry = |sequence, operation, state| Entry {
+            sequence,
+            epoch: Epoch::new(2),
+            operation: OperationId::new(operation),
+            aor: AddressOfRecord::new("sip:alice@example.com").unwrap(),
+            changed_at: WallTime::from_secs(1_000),
+            state,
+        };
+        let account = EntryState::Account {
+            home: PoolName::new("hill").unwrap(),
+            credentials: Credentials { ha1_md5: [1; 16], ha1_sha256: [2; 32] },
+            algorithms: Some(vec![DigestAlgorithm::Md5]),
+        };
+        let policy = EntryState::Document(Document::empty(model::documents::DocumentKind::VoicePolicy));
+        PageContent {
+            scope: Scope::Everything,
+            epoch: Epoch::new(2),
+            after: Cursor { journal: PoolName::new("east").unwrap(), sequence: 4, epoch: Epoch::new(1) },
+            end_sequence: 9,
+            end_epoch: Epoch::new(2),
+            starts: vec![EpochStart { epoch: Epoch::new(2), first: 6 }],
+            entries: vec![entry(8, 77, account), entry(9, 78, policy)],
+            is_end: true,
+        }
+    }
+}

@@ -39,7 +39,7 @@ impl<T: Serialize + DeserializeOwned> Sealed<T> {
 
 fn checksum(purpose: &str, content: &impl Serialize) -> [u8; 32] {
     let mut hash = Sha256::new();
-    hash.update(format!("tandem {purpose} 1\n"));
+    hash.update(format!("tandem {purpose}\n"));
     hash.update(encoded(content));
     hash.finalize().into()
 }

@@ -161,13 +161,6 @@ impl SqliteUserStore {
         let emptied = writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         emptied.map_err(|error| self.read_error(error))
     }
-
-    /// Overwrites what the next transaction deletes, or does so no more.
-    fn set_secure_delete(&self, is_on: bool) -> Result<(), StoreError> {
-        let writer = self.writer();
-        let set = writer.connection.pragma_update(None, "secure_delete", is_on);
-        set.map_err(|error| self.read_error(error))
-    }
 }
 
 /// What a write transaction did.
@@ -365,10 +358,8 @@ impl UserStore for SqliteUserStore {
         if journal == own {
             return Err(PurgeError::OwnPool { journal: journal.clone() });
         }
-        self.set_secure_delete(true)?;
         let purged =
             self.with_writer(journal, PurgeError::Unknown, |txn| orphans::purge(txn, &self.file, journal));
-        self.set_secure_delete(false)?;
         if purged.is_ok() {
             self.empty_log()?;
         }
@@ -416,7 +407,8 @@ fn connect(file: &Path) -> Result<Connection, StoreError> {
     connection
         .execute_batch(
             "PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON; PRAGMA trusted_schema=OFF;
-             PRAGMA cell_size_check=ON; PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;",
+             PRAGMA cell_size_check=ON; PRAGMA secure_delete=ON;
+             PRAGMA temp_store=MEMORY; PRAGMA journal_size_limit=67108864;",
         )
         .map_err(read)?;
     Ok(connection)

@@ -336,3 +336,23 @@ fn an_offer_of_orphans_repeated_after_a_crash_is_known() {
 
     assert!(again.iter().all(|adopted| adopted.outcome == Adoption::Known), "{again:?}");
 }
+
+#[test]
+fn a_purged_journal_leaves_no_secrets_in_the_files() {
+    let place = TempDir::new().unwrap();
+    let file = place.path().join("users.db");
+    let store = filled(&file, 1_000, 400);
+    let holds = |needle: &[u8]| {
+        ["users.db", "users.db-wal"].iter().any(|name| {
+            let octets = fs::read(place.path().join(name)).unwrap();
+            octets.windows(needle.len()).any(|window| window == needle)
+        })
+    };
+    let (secret, contact) = ([9_u8; 32], b"sip:c1001@example.com");
+    assert!(holds(&secret) && holds(contact), "the test looks for what was there");
+
+    store.purge(&east(), &PoolName::new("west").unwrap()).unwrap();
+
+    assert!(!holds(&secret) && !holds(contact));
+    store.check().unwrap();
+}
