@@ -131,10 +131,25 @@ impl Bench {
 
     /// Makes the steps before the users move last.
     fn hold_up(&self, operation: Operation) {
-        if let Some([reader, source]) = operation.copying().map(|pair| pair.map(Deployment::ip)) {
-            let (reader, source) = (reader.to_string(), source.to_string());
-            self.deployment.namespace().cut_service(&reader, &source, 8_443).unwrap();
-        }
+        let Some(pair) = operation.copying() else { return };
+        // A reader that has not caught up yet would be held up before the users are as good as moved.
+        wait_until("a steady copy", LIMIT, || Ok(self.is_copied(pair))).unwrap();
+        let [reader, source] = pair.map(|server| Deployment::ip(server).to_string());
+        self.deployment.namespace().cut_service(&reader, &source, 8_443).unwrap();
+    }
+
+    /// Whether the source of a copy sees its reader close behind, with documents and with bindings.
+    fn is_copied(&self, [reader, source]: [&str; 2]) -> bool {
+        let status =
+            self.deployment.tandem(&["--output", "json", "pool", "status"], b"").unwrap().json().unwrap();
+        let asked = status.as_array().unwrap().iter().find(|asked| asked["server"] == source).unwrap();
+        ["documents", "bindings"].iter().all(|what| {
+            let copies = asked["status"]["copies"].as_array().into_iter().flatten();
+            copies.filter(|copy| copy["what"] == *what && copy["home"] == "east").any(|copy| {
+                let is_close = copy["lag_ms"].as_u64().is_some_and(|lag| lag < 1_000);
+                copy["from"] == source && copy["to"] == reader && copy["state"] != "error" && is_close
+            })
+        })
     }
 
     fn let_go(&self, operation: Operation) {
