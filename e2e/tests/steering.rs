@@ -314,6 +314,8 @@ const FIRST: usize = 200;
 const BURST: usize = 5_000;
 /// Phones that try whether the storm is over: one for each socket of a burst.
 const FEW: usize = 16;
+/// Threads of a flood: each sends several times what a shard can answer.
+const FLOODERS: usize = 2;
 
 /// Calls that were up before the storm, and who speaks.
 struct Office {
@@ -417,18 +419,18 @@ fn five_thousand_phones_at_a_slow_disk_are_spread_and_calls_go_on() {
     println!("the disk mended: new phones are let in after {open:?}, {} of them at once", rest.len());
 }
 
-/// Sends REGISTERs of nobody to a server as fast as one thread can, until it is dropped.
+/// Sends REGISTERs of nobody to a server as fast as [`FLOODERS`] threads can, until it is dropped.
 struct Flood {
     is_over: Arc<AtomicBool>,
-    thread: Option<JoinHandle<u64>>,
+    threads: Vec<JoinHandle<u64>>,
 }
 
 impl Flood {
     fn of(server: SocketAddr) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&is_over);
-        let sockets: Vec<UdpSocket> = (0..16).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
-        let thread = thread::spawn(move || {
+        let flood = move || {
+            let sockets: Vec<UdpSocket> = (0..16).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
             let mut sent = 0_u64;
             while !stop.load(Ordering::Relaxed) {
                 for socket in &sockets {
@@ -444,14 +446,15 @@ impl Flood {
                 }
             }
             sent
-        });
-        Self { is_over, thread: Some(thread) }
+        };
+        let threads = (0..FLOODERS).map(|_| thread::spawn(flood.clone())).collect();
+        Self { is_over, threads }
     }
 
     /// Ends it; how many were sent.
-    fn end(mut self) -> u64 {
+    fn end(self) -> u64 {
         self.is_over.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap()
+        self.threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     }
 }
 
@@ -492,6 +495,7 @@ fn a_server_that_cannot_keep_up_puts_off_new_requests_and_nothing_of_a_call() {
         wait_for("a message", LIMIT, || Ok((caller.message("1004", "hello")?.status == 200).then_some(())))
             .unwrap();
     assert!(counter(&deployment, "east1", "requests_deferred") >= 2);
+    assert!(counter(&deployment, "east1", "datagrams_dropped") > 0);
     println!(
         "{sent} REGISTERs of nobody: after {after:?} new requests were put off for {retry_after} s; an \
          emergency, a refresh and a BYE went through; {calm:?} after the flood all was let in again"

@@ -49,6 +49,8 @@ counters! {
     registers_deferred,
     /// Requests that begin something new, put off with 503 in a storm.
     requests_deferred,
+    /// Datagrams that the kernel dropped because a shard did not fetch them in time.
+    datagrams_dropped,
     /// Times at which a shard began to put something off.
     storms_begun,
     /// Subscriptions of phones to their registrations that were accepted.
@@ -85,7 +87,9 @@ impl Counter {
 
     /// Counts `count`.
     pub fn add_many(&self, count: usize) {
-        self.0.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if count > 0 {
+            self.0.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
     }
 
     /// The count so far.

@@ -149,7 +149,7 @@ impl Shard {
             self.sockets.next(&mut inbox, deadline).await;
             let shared = Arc::clone(&self.shared);
             let authority = shared.authority.read();
-            let is_full = inbox.is_full();
+            let backlog = self.backlog(inbox.backlog());
             let mut began = None;
             for event in inbox.drain() {
                 let turn = Turn { authority: &authority, now: clock::now() };
@@ -157,7 +157,7 @@ impl Shard {
                 self.event(&turn, event);
             }
             let turn = Turn { authority: &authority, now: clock::now() };
-            self.measure_turn(&turn, began.unwrap_or(turn.now), is_full);
+            self.measure_turn(&turn, began.unwrap_or(turn.now), backlog);
             for mail in self.mailer.take() {
                 self.mail(&turn, mail);
             }
@@ -223,7 +223,6 @@ impl Shard {
             }
             Mail::Response { from, bytes } => self.response(turn, from, &bytes),
             Mail::BindingsChanged { aor, cause } => self.bindings_changed(turn, &aor, cause),
-            Mail::Steer { home } => self.steer(turn, home),
             Mail::Stop => self.is_stopping = true,
         }
     }

@@ -17,10 +17,10 @@
 //! * *Commits*: from handing registrations to the disk to hearing of them, smoothed over about four; a
 //!   quarter of the age of the oldest that the disk still has, where that is more, so that a disk that hangs
 //!   is noticed.
-//! * *The shard*: how long a message that comes now waits, smoothed likewise. The shard takes messages in
-//!   batches, so one turn is never long; but as long as every batch is full the socket may hold more, and
-//!   what it holds came after the first of them. So while batches are full, the wait is counted from the
-//!   first one.
+//! * *The shard*: how long a message waits until the shard is done with its batch, smoothed likewise: what
+//!   the kernel says of its time in the socket, and the turn. A datagram that a full socket had to drop waits
+//!   longest, until its sender repeats it; so while a socket drops again and again, the wait is counted from
+//!   the first of these moments.
 //!
 //! A value halves every quarter of a second in which nothing was there to be measured, so that a storm ends
 //! when nothing comes.
@@ -35,6 +35,8 @@ const REQUESTS_LIMIT: u32 = 4;
 const AGE_PART: u32 = 4;
 /// Nothing is taken for slower than so many times the target: one suspension of the machine is one value.
 const SAMPLE_MAX: u32 = 12;
+/// A socket that dropped nothing for so long has room again.
+const LOSING_GAP: Duration = Duration::from_millis(50);
 /// How long the measured latency must be low until a gate opens.
 const OPEN_AFTER: Duration = Duration::from_secs(1);
 /// Time in which a value that is not renewed halves.
@@ -56,14 +58,29 @@ pub struct Storm {
     shard: Gauge,
     /// When what the disk still has was handed to it, oldest first.
     submitted: VecDeque<Instant>,
-    /// When the first of an unbroken row of full batches came.
-    full_since: Option<Instant>,
+    /// The unbroken row of moments in which a socket dropped what it had no room for.
+    losing: Option<Losing>,
     registers: Gate,
     requests: Gate,
     /// REGISTERs put off since the last time that both gates were open.
     registers_put_off: u32,
     /// The same of requests: who floods us with REGISTERs does not make callers wait longer.
     requests_put_off: u32,
+}
+
+/// What stood in the sockets when a batch was taken.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Backlog {
+    /// How long the oldest datagram of the batch had waited; zero when there were no more.
+    pub waited: Duration,
+    /// Whether a socket had dropped datagrams since the last batch, because it was full.
+    pub is_losing: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Losing {
+    since: Instant,
+    last: Instant,
 }
 
 /// What is put off.
@@ -83,7 +100,7 @@ impl Storm {
             commits: Gauge::default(),
             shard: Gauge::default(),
             submitted: VecDeque::new(),
-            full_since: None,
+            losing: None,
             registers: Gate::Open,
             requests: Gate::Open,
             registers_put_off: 0,
@@ -106,16 +123,24 @@ impl Storm {
         }
     }
 
-    /// A turn ended that began at `began`; `is_full`: its batch was as large as batches are, so that more may
-    /// wait. `true` when a gate has closed that was open: a storm begins, or gets worse.
-    pub fn turn(&mut self, began: Instant, ended: Instant, is_full: bool) -> bool {
-        let since = if is_full { *self.full_since.get_or_insert(began) } else { began };
-        if !is_full {
-            self.full_since = None;
-        }
+    /// A turn ended that began at `began`; what stood in the sockets then. `true` when a gate has closed that
+    /// was open: a storm begins, or gets worse.
+    pub fn turn(&mut self, began: Instant, ended: Instant, backlog: Backlog) -> bool {
+        let waited = ended.saturating_since(began).saturating_add(backlog.waited);
+        let lost = ended.saturating_since(self.losing_since(began, backlog).unwrap_or(ended));
         self.shard.decay(ended);
-        self.shard.add(ended, ended.saturating_since(since).min(self.target * SAMPLE_MAX));
+        self.shard.add(ended, waited.max(lost).min(self.target * SAMPLE_MAX));
         self.judge(ended)
+    }
+
+    /// Since when a socket drops datagrams again and again.
+    fn losing_since(&mut self, now: Instant, backlog: Backlog) -> Option<Instant> {
+        let row = self.losing.filter(|row| now.saturating_since(row.last) <= LOSING_GAP);
+        self.losing = match row {
+            row if !backlog.is_losing => row,
+            row => Some(Losing { since: row.map_or(now, |row| row.since), last: now }),
+        };
+        self.losing.map(|row| row.since)
     }
 
     /// Whether REGISTERs that make a new binding are put off.

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, fmt, net::SocketAddr};
 
-use model::{FlowId, Peer, Protocol};
+use model::{FlowId, Peer, Protocol, WallTime};
 
 use crate::{
     event::Event,
@@ -17,7 +17,16 @@ pub struct Inbox {
     received: Vec<Received>,
     peers: Vec<Peer>,
     pub(crate) events: VecDeque<Event<'static>>,
-    pub(crate) is_full: bool,
+    pub(crate) backlog: Backlog,
+}
+
+/// What waited in the UDP sockets of a shard when a batch was taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// When the oldest datagram of the batch came; `None` when the batch took all there was.
+    pub oldest: Option<WallTime>,
+    /// Datagrams that the kernel dropped since the last batch because a socket was full.
+    pub dropped: usize,
 }
 
 impl Inbox {
@@ -28,7 +37,7 @@ impl Inbox {
             received: Vec::with_capacity(BATCH),
             peers: Vec::with_capacity(BATCH),
             events: VecDeque::new(),
-            is_full: false,
+            backlog: Backlog::default(),
         }
     }
 
@@ -48,14 +57,13 @@ impl Inbox {
         self.received.is_empty() && self.events.is_empty()
     }
 
-    /// Whether the batch of datagrams was as large as batches are, keep-alives counted: the sockets may hold
-    /// more.
-    pub const fn is_full(&self) -> bool {
-        self.is_full
+    /// What waited in the sockets when this was taken.
+    pub const fn backlog(&self) -> Backlog {
+        self.backlog
     }
 
     pub(crate) fn clear(&mut self) {
-        self.is_full = false;
+        self.backlog = Backlog::default();
         self.received.clear();
         self.peers.clear();
         self.events.clear();

@@ -65,6 +65,6 @@ mod waker;
 pub use config::{Destination, Settings, ShardConfig, TlsConfigs};
 pub use error::{BindError, CloseReason, ConnectError, ConnectFailure, SendError, SendFailure};
 pub use event::Event;
-pub use inbox::Inbox;
+pub use inbox::{Backlog, Inbox};
 pub use shard::{Bound, Counters, Shard};
 pub use waker::ShardWaker;

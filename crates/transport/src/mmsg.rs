@@ -1,14 +1,16 @@
-//! Datagram system calls in batches, and two socket options: the only unsafe code of the crate, because
-//! neither std, socket2 nor rustix wrap `recvmmsg`, the error queue, `IP_RECVERR` and
-//! `IP_BIND_ADDRESS_NO_PORT`.
+//! Datagram system calls in batches, and socket options: the only unsafe code of the crate, because neither
+//! std, socket2 nor rustix wrap `recvmmsg`, the error queue, `IP_RECVERR`, `SO_TIMESTAMPNS`, `SO_RXQ_OVFL`
+//! and `IP_BIND_ADDRESS_NO_PORT`.
 #![allow(unsafe_code)]
 
 use std::{
-    io, mem,
+    io, iter, mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
 };
+
+use model::WallTime;
 
 /// Datagrams of one system call.
 pub(crate) const BATCH: usize = 32;
@@ -23,6 +25,18 @@ pub(crate) struct Received {
     pub(crate) from: SocketAddr,
 }
 
+/// What one system call brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batch {
+    /// Datagrams, those of no known family included.
+    pub(crate) count: usize,
+    /// When the kernel got the first of them, where the socket is [`set_measured`].
+    pub(crate) arrived: Option<WallTime>,
+    /// Datagrams that the socket had to drop before the first of them since it was opened, modulo 2^32;
+    /// `None`: none yet, or the socket is not [`set_measured`].
+    pub(crate) dropped: Option<u32>,
+}
+
 /// A datagram that came back with an error.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Returned {
@@ -31,7 +45,7 @@ pub(crate) struct Returned {
 }
 
 /// Receives without waiting, one datagram into each [`SLOT_BYTES`] of `arena`, at most [`BATCH`];
-/// `first_slot` is the number that the first of them goes by in `out`. Returns how many the kernel delivered.
+/// `first_slot` is the number that the first of them goes by in `out`.
 ///
 /// Errors: those of `recvmmsg(2)`, `WouldBlock` when there is nothing.
 pub(crate) fn receive(
@@ -39,7 +53,8 @@ pub(crate) fn receive(
     arena: &mut [u8],
     first_slot: usize,
     out: &mut Vec<Received>,
-) -> io::Result<usize> {
+) -> io::Result<Batch> {
+    let mut control = Control([0; Control::LENGTH]);
     let mut addresses = [RawAddress::EMPTY; BATCH];
     let mut parts = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; BATCH];
     // SAFETY: mmsghdr is plain old data for which all-zero (null pointers, zero lengths) is a valid value.
@@ -56,9 +71,14 @@ pub(crate) fn receive(
         header.msg_hdr.msg_namelen = RawAddress::LENGTH;
         count += 1;
     }
+    if let Some(first) = headers.first_mut() {
+        first.msg_hdr.msg_control = (&raw mut control.0).cast();
+        first.msg_hdr.msg_controllen = Control::LENGTH as _;
+    }
     // SAFETY: the first `count` headers point at one iovec and one address each, and each iovec at one slot
-    // of `arena` with its true length; all of them are alive, exclusively borrowed here and not moved until
-    // the call returns, and the kernel keeps no pointer after it. The timeout may be null.
+    // of `arena` with its true length, the first header at `control` with its true length; all of them are
+    // alive, exclusively borrowed here and not moved until the call returns, and the kernel keeps no pointer
+    // after it. The timeout may be null.
     let received = unsafe {
         libc::recvmmsg(
             socket.as_raw_fd(),
@@ -75,7 +95,16 @@ pub(crate) fn receive(
             out.push(Received { slot: first_slot + at, length, from });
         }
     }
-    Ok(received)
+    let mut batch = Batch { count: received, ..Batch::default() };
+    let length = headers.first().map_or(0, |first| first.msg_hdr.msg_controllen);
+    for (level, kind, value) in control.messages(length) {
+        match (level, kind) {
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => batch.arrived = wall_time(value),
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => batch.dropped = take(value, 0).map(u32::from_ne_bytes),
+            _ => {}
+        }
+    }
+    Ok(batch)
 }
 
 /// Sends the first datagrams of `datagrams` without waiting, at most [`BATCH`]; returns how many the kernel
@@ -133,7 +162,7 @@ pub(crate) fn take_returned(socket: BorrowedFd<'_>) -> Option<Returned> {
     if received < 0 {
         return None;
     }
-    let errno = control.error_number().unwrap_or(libc::EHOSTUNREACH);
+    let errno = control.error_number(header.msg_controllen).unwrap_or(libc::EHOSTUNREACH);
     // A name of no known family cannot be told to anybody: go on with the next one.
     address.decode().map_or_else(|| take_returned(socket), |to| Some(Returned { to, errno }))
 }
@@ -145,6 +174,12 @@ pub(crate) fn set_receive_errors(socket: BorrowedFd<'_>, is_ipv6: bool) -> io::R
     } else {
         set_flag(socket, libc::IPPROTO_IP, libc::IP_RECVERR)
     }
+}
+
+/// Asks the kernel to tell when a datagram came, and how many it had to drop (socket(7)).
+pub(crate) fn set_measured(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_flag(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)?;
+    set_flag(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL)
 }
 
 /// Lets `connect` choose the port of a socket bound to port 0, so that ports are unique per far end only
@@ -210,18 +245,45 @@ impl RawAddress {
     }
 }
 
-/// Room for one `cmsghdr` with a `sock_extended_err` and the address of who sent the error.
+/// Room for one `cmsghdr` with a `sock_extended_err` and the address of who sent the error, or for those of a
+/// measured socket.
 #[repr(C, align(8))]
 struct Control([u8; Control::LENGTH]);
 
 impl Control {
     const LENGTH: usize = 256;
 
-    /// The error of the first control message: after length, level and type comes `ee_errno`, 32 bits.
-    fn error_number(&self) -> Option<i32> {
-        let at = size_of::<libc::cmsghdr>();
-        i32::try_from(u32::from_ne_bytes(take(&self.0, at)?)).ok().filter(|&errno| errno != 0)
+    /// The error of the message that tells of one: it begins with `ee_errno`, 32 bits (ip(7)).
+    fn error_number(&self, length: usize) -> Option<i32> {
+        let tells = |level, kind| match level {
+            libc::IPPROTO_IP => kind == libc::IP_RECVERR,
+            libc::IPPROTO_IPV6 => kind == libc::IPV6_RECVERR,
+            _ => false,
+        };
+        let (_, _, value) = self.messages(length).find(|&(level, kind, _)| tells(level, kind))?;
+        i32::try_from(u32::from_ne_bytes(take(value, 0)?)).ok().filter(|&errno| errno != 0)
     }
+
+    /// Level, kind and value of each control message in the first `length` octets (cmsg(3)).
+    fn messages(&self, length: usize) -> impl Iterator<Item = (i32, i32, &[u8])> {
+        const HEAD: usize = size_of::<libc::cmsghdr>();
+        let mut rest = self.0.get(..length).unwrap_or_default();
+        iter::from_fn(move || {
+            let whole = usize::from_ne_bytes(take(rest, 0)?);
+            let level = i32::from_ne_bytes(take(rest, size_of::<usize>())?);
+            let kind = i32::from_ne_bytes(take(rest, size_of::<usize>() + size_of::<i32>())?);
+            let value = rest.get(HEAD..whole)?;
+            rest = rest.get(whole.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
+            Some((level, kind, value))
+        })
+    }
+}
+
+/// A `timespec` as octets; `None` before 1970.
+fn wall_time(octets: &[u8]) -> Option<WallTime> {
+    let seconds = u64::try_from(i64::from_ne_bytes(take(octets, 0)?)).ok()?;
+    let nanos = u64::try_from(i64::from_ne_bytes(take(octets, 8)?)).ok()?;
+    Some(WallTime::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1_000)))
 }
 
 fn take<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
@@ -236,7 +298,7 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::UdpSocket, os::fd::AsFd};
+    use std::{net::UdpSocket, os::fd::AsFd, time::SystemTime};
 
     use super::*;
 
@@ -266,7 +328,7 @@ mod tests {
         let mut out = Vec::new();
         let received = receive(receiver.as_fd(), &mut arena, 5, &mut out).unwrap();
 
-        assert_eq!((sent, received), (3, 3));
+        assert_eq!((sent, received), (3, Batch { count: 3, ..Batch::default() }));
         for (at, (datagram, text)) in out.iter().zip(texts).enumerate() {
             assert_eq!(datagram.slot, 5 + at);
             assert_eq!(datagram.from, sender.local_addr().unwrap());
@@ -274,5 +336,35 @@ mod tests {
         }
         let nothing = receive(receiver.as_fd(), &mut arena, 0, &mut out);
         assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_measured_socket_says_when_a_datagram_came_and_how_many_did_not() {
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        set_measured(receiver.as_fd()).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = receiver.local_addr().unwrap();
+        let wall = || {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            WallTime::from_micros(u64::try_from(since.as_micros()).unwrap())
+        };
+        let mut arena = vec![0; SLOT_BYTES];
+        let mut next = || receive(receiver.as_fd(), &mut arena, 0, &mut Vec::new());
+
+        let before = wall();
+        sender.send_to(b"one", to).unwrap();
+        let after = wall();
+        let first = next().unwrap();
+        assert!(first.arrived.is_some_and(|arrived| before <= arrived && arrived <= after), "{first:?}");
+        assert_eq!((first.count, first.dropped), (1, None));
+
+        // More than the default receive buffer holds.
+        for _ in 0..5_000 {
+            sender.send_to(&[0; 1_024], to).unwrap();
+        }
+        while next().is_ok() {}
+        sender.send_to(b"after", to).unwrap();
+        let last = next().unwrap();
+        assert!(last.dropped.is_some_and(|dropped| dropped > 0), "{last:?}");
     }
 }

@@ -26,7 +26,6 @@ use crate::{
     flows::{Flows, Origin},
     hub::Hub,
     link::Link,
-    mmsg::BATCH,
     sockets,
     udp::UdpEndpoint,
 };
@@ -85,6 +84,8 @@ pub struct Bound {
 pub struct Counters {
     /// Datagrams received, keep-alives included.
     pub datagrams_received: u64,
+    /// Datagrams that the kernel dropped because a socket was full.
+    pub datagrams_dropped: u64,
     /// Datagrams that were only a keep-alive.
     pub keep_alives: u64,
     /// Datagrams that the kernel took.
@@ -193,10 +194,9 @@ impl Shard {
         self.poll_pause(cx);
         self.poll_listeners(cx);
         let mut used = 0;
-        for endpoint in &self.udp {
+        for endpoint in &mut self.udp {
             used = endpoint.poll_receive(cx, inbox, used, &mut self.counters);
         }
-        inbox.is_full = used >= BATCH;
         // The socket that filled the batch comes last in the next one.
         if self.udp.len() > 1 {
             self.udp.rotate_left(1);

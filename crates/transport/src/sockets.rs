@@ -34,6 +34,7 @@ pub(crate) fn bind_udp(address: SocketAddr, shard: u16) -> Result<UdpSocket, Bin
             if receive_bytes < UDP_BUFFER_BYTES {
                 info!(%address, receive_bytes, "UDP receive buffer below 4 MiB: raise net.core.rmem_max");
             }
+            mmsg::set_measured(socket.as_fd())?;
             mmsg::set_receive_errors(socket.as_fd(), address.is_ipv6())?;
             UdpSocket::from_std(socket.into())
         })

@@ -17,7 +17,7 @@ use crate::{
     event::Event,
     hub::Hub,
     inbox::Inbox,
-    mmsg::{self, BATCH},
+    mmsg::{self, BATCH, Batch},
 };
 
 /// Octets that the send buffer keeps when it is empty.
@@ -31,6 +31,8 @@ pub(crate) struct UdpEndpoint {
     bytes: Vec<u8>,
     datagrams: Vec<(Range<usize>, SocketAddr)>,
     next: usize,
+    /// Datagrams that the socket had to drop so far, modulo 2^32.
+    dropped: u32,
     /// The kernel's buffer was full: wait a moment. (Not for writability: one error report from the network
     /// makes tokio call the socket writable for good.)
     pub(crate) is_blocked: bool,
@@ -45,6 +47,7 @@ impl UdpEndpoint {
             bytes: Vec::new(),
             datagrams: Vec::new(),
             next: 0,
+            dropped: 0,
             is_blocked: false,
         }
     }
@@ -56,7 +59,7 @@ impl UdpEndpoint {
     /// Receives one batch into the slots after `used`; returns how many slots are used then. When nothing
     /// came, the task is woken by the next datagram.
     pub(crate) fn poll_receive(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         inbox: &mut Inbox,
         used: usize,
@@ -65,7 +68,9 @@ impl UdpEndpoint {
         while used < BATCH && matches!(self.socket.poll_recv_ready(cx), Poll::Ready(Ok(()))) {
             let (arena, out) = inbox.free_slots(used);
             match mmsg::receive(self.socket.as_fd(), arena, used, out) {
-                Ok(count) => {
+                Ok(batch) => {
+                    let count = batch.count;
+                    self.measure(batch, inbox, counters);
                     if used + count < BATCH {
                         self.wait_for_more();
                     }
@@ -82,6 +87,22 @@ impl UdpEndpoint {
             }
         }
         used
+    }
+
+    /// Notes what waited in the socket. A batch that is not full left nothing there: nobody is behind it.
+    fn measure(&mut self, batch: Batch, inbox: &mut Inbox, counters: &mut Counters) {
+        let dropped = batch.dropped.unwrap_or(self.dropped);
+        let more = dropped.wrapping_sub(self.dropped);
+        self.dropped = dropped;
+        counters.datagrams_dropped += u64::from(more);
+        let dropped = usize::try_from(more).unwrap_or(usize::MAX);
+        inbox.backlog.dropped = inbox.backlog.dropped.saturating_add(dropped);
+        if batch.count == BATCH
+            && let Some(arrived) = batch.arrived
+        {
+            let oldest = inbox.backlog.oldest.map_or(arrived, |oldest| oldest.min(arrived));
+            inbox.backlog.oldest = Some(oldest);
+        }
     }
 
     /// Tells tokio that all was read. What arrives between the read and this sets the readiness again,

@@ -12,13 +12,14 @@ mod common;
 use std::{
     net::{SocketAddr, UdpSocket},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use common::{Seen, Server, any, run};
-use model::{FlowId, Peer, Protocol};
+use model::{FlowId, Peer, Protocol, WallTime};
 use transport::{
-    BindError, ConnectError, Destination, Inbox, SendError, SendFailure, Settings, Shard, ShardConfig,
+    Backlog, BindError, ConnectError, Destination, Inbox, SendError, SendFailure, Settings, Shard,
+    ShardConfig,
 };
 
 fn udp() -> ShardConfig {
@@ -319,5 +320,71 @@ fn an_inbox_forgets_what_was_not_drained() {
 
         assert_eq!(bytes, b"second");
         assert!(Inbox::default().is_empty());
+    });
+}
+
+fn wall_time() -> WallTime {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    WallTime::from_micros(u64::try_from(since.as_micros()).unwrap())
+}
+
+#[test]
+fn it_is_known_since_when_datagrams_wait_and_nobody_waits_behind_a_batch_that_took_all() {
+    run(async {
+        let mut server = Server::start(udp());
+        let local = server.shard.bound().udp[0];
+        let phone = phone();
+        let send = |count: usize| {
+            for _ in 0..count {
+                phone.send_to(b"message", local).unwrap();
+            }
+        };
+        let before = wall_time();
+        send(200);
+        let after = wall_time();
+        server.shard.next(&mut server.inbox, None).await;
+        let backlog = server.inbox.backlog();
+        let batch = server.inbox.drain().count();
+        assert!(backlog.oldest.is_some_and(|oldest| before <= oldest && oldest <= after), "{backlog:?}");
+        assert_eq!(backlog.dropped, 0);
+
+        let mut left = 200 - batch;
+        while left > 0 {
+            server.shard.next(&mut server.inbox, None).await;
+            left -= server.inbox.drain().count();
+        }
+        send(batch / 2);
+        server.shard.next(&mut server.inbox, None).await;
+
+        assert_eq!(server.inbox.backlog(), Backlog::default());
+        assert_eq!(server.inbox.drain().count(), batch / 2);
+    });
+}
+
+#[test]
+fn what_a_full_socket_drops_is_counted() {
+    run(async {
+        let mut server = Server::start(udp());
+        let local = server.shard.bound().udp[0];
+        let phone = phone();
+        // More than the largest buffer.
+        for _ in 0..20_000 {
+            phone.send_to(&[b'x'; 1_024], local).unwrap();
+        }
+        let mut dropped = 0;
+        loop {
+            let deadline = Instant::now() + Duration::from_millis(50);
+            server.shard.next(&mut server.inbox, Some(deadline)).await;
+            dropped += server.inbox.backlog().dropped as u64;
+            if server.inbox.drain().count() == 0 {
+                break;
+            }
+        }
+        phone.send_to(b"one more", local).unwrap();
+        server.shard.next(&mut server.inbox, None).await;
+        dropped += server.inbox.backlog().dropped as u64;
+
+        assert!(dropped > 0);
+        assert_eq!(server.shard.counters().datagrams_dropped, dropped);
     });
 }

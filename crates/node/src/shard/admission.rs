@@ -7,12 +7,15 @@ use sip::{Message, Uri};
 use tracing::warn;
 
 use super::{Shard, Turn};
-use crate::{HomeIndex, storm::Work};
+use crate::{
+    HomeIndex, clock,
+    storm::{Backlog, Work},
+};
 
 impl Shard {
     /// Measures the turn that ends; `began` is when its first message was dealt with.
-    pub(super) fn measure_turn(&mut self, turn: &Turn<'_>, began: model::Instant, is_full: bool) {
-        if self.storm.turn(began, turn.now, is_full) {
+    pub(super) fn measure_turn(&mut self, turn: &Turn<'_>, began: model::Instant, backlog: Backlog) {
+        if self.storm.turn(began, turn.now, backlog) {
             self.shared.counters.storms_begun.add();
             warn!(
                 shard = self.number,
@@ -21,6 +24,14 @@ impl Shard {
                 "too slow for what comes: new work is put off"
             );
         }
+    }
+
+    /// What stood in the sockets when the batch that is dealt with now was taken; at that moment.
+    pub(super) fn backlog(&self, found: transport::Backlog) -> Backlog {
+        self.shared.counters.datagrams_dropped.add_many(found.dropped);
+        // Zero when the wall clock was set back in between.
+        let waited = found.oldest.map(|oldest| clock::wall_time().saturating_since(oldest));
+        Backlog { waited: waited.unwrap_or_default(), is_losing: found.dropped > 0 }
     }
 
     /// Puts a REGISTER off when it would make new work for the disk here or at the owner, and is no refresh

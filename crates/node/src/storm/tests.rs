@@ -14,10 +14,20 @@ fn at(millis: u64) -> Instant {
     Instant::START + ms(millis)
 }
 
+/// Nobody waits.
+const NONE: Backlog = Backlog { waited: Duration::ZERO, is_losing: false };
+/// A socket is full.
+const LOSING: Backlog = Backlog { waited: Duration::ZERO, is_losing: true };
+
+/// More than a batch waits, the first for so long.
+const fn waiting(millis: u64) -> Backlog {
+    Backlog { waited: ms(millis), is_losing: false }
+}
+
 /// Short turns with small batches until then.
 fn quiet(storm: &mut Storm, from: u64, until: u64) {
     for now in (from..until).step_by(10) {
-        storm.turn(at(now), at(now) + ms(1), false);
+        storm.turn(at(now), at(now) + ms(1), NONE);
     }
 }
 
@@ -26,7 +36,7 @@ fn a_disk_that_is_fast_enough_puts_nobody_off_however_many_come() {
     let mut storm = Storm::new(TARGET);
     for now in 0..5_000 {
         storm.submitted(at(now));
-        storm.turn(at(now), at(now) + ms(1), false);
+        storm.turn(at(now), at(now) + ms(1), NONE);
         if now >= 200 {
             storm.committed(at(now));
         }
@@ -77,7 +87,7 @@ fn a_shard_that_cannot_keep_up_puts_off_registrations_first_and_then_requests() 
     let mut storm = Storm::new(TARGET);
     let (mut registers, mut requests) = (None, None);
     for now in (0..3_000).step_by(2) {
-        storm.turn(at(now), at(now + 2), true);
+        storm.turn(at(now), at(now + 2), LOSING);
         if storm.defers_registers() {
             registers.get_or_insert(now);
         }
@@ -91,10 +101,27 @@ fn a_shard_that_cannot_keep_up_puts_off_registrations_first_and_then_requests() 
 }
 
 #[test]
-fn full_batches_that_do_not_last_are_no_storm() {
+fn full_batches_are_no_storm_while_nobody_waits_long() {
     let mut storm = Storm::new(TARGET);
     for now in (0..10_000).step_by(2) {
-        storm.turn(at(now), at(now + 2), now % 100 < 90);
+        storm.turn(at(now), at(now + 2), waiting(200));
+        assert!(!storm.defers_registers());
+    }
+    for now in (10_000..10_020).step_by(2) {
+        storm.turn(at(now), at(now + 2), waiting(400));
+    }
+    assert!(storm.defers_registers() && !storm.defers_requests());
+    for now in (10_020..10_040).step_by(2) {
+        storm.turn(at(now), at(now + 2), waiting(1_200));
+    }
+    assert!(storm.defers_requests());
+}
+
+#[test]
+fn a_socket_that_overflows_for_a_moment_now_and_then_is_no_storm() {
+    let mut storm = Storm::new(TARGET);
+    for now in (0..10_000).step_by(2) {
+        storm.turn(at(now), at(now + 2), if now % 250 < 150 { LOSING } else { NONE });
         assert!(!storm.defers_registers());
     }
 }
@@ -102,10 +129,10 @@ fn full_batches_that_do_not_last_are_no_storm() {
 #[test]
 fn the_wait_is_not_counted_from_before_the_storm() {
     let mut storm = Storm::new(TARGET);
-    storm.turn(at(0), at(1), false);
+    storm.turn(at(0), at(1), NONE);
 
     for now in (60_000..60_100).step_by(2) {
-        storm.turn(at(now), at(now + 2), true);
+        storm.turn(at(now), at(now + 2), LOSING);
     }
 
     assert!(!storm.defers_registers());
@@ -129,7 +156,7 @@ fn a_gate_opens_a_second_after_the_latency_is_low_and_not_before() {
 #[test]
 fn it_is_told_once_that_a_storm_begins() {
     let mut storm = Storm::new(TARGET);
-    let begun = (0..2_000).step_by(2).filter(|&now| storm.turn(at(now), at(now + 2), true)).count();
+    let begun = (0..2_000).step_by(2).filter(|&now| storm.turn(at(now), at(now + 2), LOSING)).count();
 
     assert_eq!(begun, 2);
 }
@@ -138,18 +165,18 @@ fn it_is_told_once_that_a_storm_begins() {
 fn a_storm_ends_when_nothing_comes_any_more() {
     let mut storm = Storm::new(TARGET);
     for now in (0..3_000).step_by(2) {
-        storm.turn(at(now), at(now + 2), true);
+        storm.turn(at(now), at(now + 2), LOSING);
     }
     assert!(storm.defers_requests());
 
-    storm.turn(at(60_000), at(60_001), false);
+    storm.turn(at(60_000), at(60_001), NONE);
     assert!(!storm.defers_registers() && !storm.defers_requests());
 }
 
 #[test]
 fn a_machine_that_was_suspended_for_an_hour_serves_calls_at_once() {
     let mut storm = Storm::new(TARGET);
-    storm.turn(at(0), at(3_600_000), false);
+    storm.turn(at(0), at(3_600_000), NONE);
     assert!(storm.defers_registers() && !storm.defers_requests());
     quiet(&mut storm, 3_600_000, 3_603_000);
     assert!(!storm.defers_registers());
@@ -182,7 +209,7 @@ fn the_interval_begins_anew_with_the_next_storm() {
     let mut storm = Storm::new(TARGET);
     let mut chance = Chance::seeded(7);
     for now in (0..1_000).step_by(2) {
-        storm.turn(at(now), at(now + 2), true);
+        storm.turn(at(now), at(now + 2), LOSING);
     }
     for _ in 0..20_000 {
         storm.retry_after_s(Work::Register, &mut chance);
@@ -212,8 +239,8 @@ proptest! {
             match what {
                 0 => storm.submitted(at(now)),
                 1 => storm.committed(at(now)),
-                2 => drop(storm.turn(at(now), at(now + millis), true)),
-                _ => drop(storm.turn(at(now), at(now + millis), false)),
+                2 => drop(storm.turn(at(now), at(now + millis), LOSING)),
+                _ => drop(storm.turn(at(now), at(now + millis), waiting(millis))),
             }
             now += millis;
         }
