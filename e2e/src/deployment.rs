@@ -465,7 +465,7 @@ impl Drop for Deployment {
 
 /// The program under test: `target/debug/tandem` of this workspace, or what `TANDEM_BINARY` names.
 ///
-/// Errors: it was not built.
+/// Errors: it was not built, or from sources that have changed since: `cargo test` alone does not build it.
 pub fn tandem_binary() -> Result<PathBuf> {
     if let Some(named) = std::env::var_os("TANDEM_BINARY") {
         return Ok(named.into());
@@ -473,6 +473,14 @@ pub fn tandem_binary() -> Result<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let binary = workspace.join("target/debug/tandem");
     ensure!(binary.is_file(), "{} is missing: run `cargo build` first", binary.display());
+    let built_at = binary.metadata()?.modified()?;
+    let is_newer = |source: &str| {
+        fs::metadata(source).and_then(|found| found.modified()).is_ok_and(|changed_at| changed_at > built_at)
+    };
+    // Cargo's list of what the program was made from.
+    let sources = fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
+    let newer = sources.split_whitespace().skip(1).find(|source| is_newer(source));
+    ensure!(newer.is_none(), "{} is older than {newer:?}: run `cargo build` first", binary.display());
     Ok(binary)
 }
 

@@ -122,3 +122,33 @@ fn a_pool_that_dies_again_and_again_is_taken_over_each_time() {
         assert!(taken < Duration::from_secs(8), "{taken:?}");
     }
 }
+
+#[test]
+fn a_pool_that_is_unpaired_after_it_was_failed_over_goes_on_in_its_epoch() {
+    let deployment = Deployment::new(Timing::FAST).unwrap();
+    for server in ["control1", "east1", "west1"] {
+        deployment.start(server).unwrap();
+    }
+    deployment.wait_serving("east1", "east", Some("full"), LIMIT).unwrap();
+    for operation in ["switchover", "failback"] {
+        wait_until("an operation", LIMIT, || {
+            Ok(deployment.tandem(&["pool", operation, "east", "--apply"], b"")?.code == 0)
+        })
+        .unwrap();
+    }
+    let phone = Phone::new(&deployment, "1001", Via::Udp, "east1", "127.0.0.1").unwrap();
+    assert_eq!(phone.register(300).unwrap().status, 200);
+    for server in ["control1", "east1", "west1"] {
+        deployment.kill(server).unwrap();
+    }
+
+    deployment.edit_topology(|text| text.replace("[[pair]]\npools = [\"east\", \"west\"]\n", "")).unwrap();
+    deployment.start("east1").unwrap();
+    deployment.wait_serving("east1", "east", Some("full"), LIMIT).unwrap();
+
+    let answer = phone.register(300).unwrap();
+    assert_eq!(answer.status, 200, "registrations are written: {answer:?}");
+    let quiet = ["user", "settings", "set", "sip:1001@example.com", "--do-not-disturb", "on"];
+    let set = deployment.tandem(&quiet, b"").unwrap();
+    assert_eq!(set.code, 0, "documents are written: {set:?}");
+}

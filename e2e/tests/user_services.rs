@@ -8,7 +8,9 @@
 )]
 
 use std::{
+    collections::BTreeSet,
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -96,6 +98,17 @@ fn results(deployment: &Deployment, user: &str, count: usize) -> Vec<(String, St
     .unwrap_or_else(|error| panic!("{error}: {:?}", calls(deployment, user, &[])));
     assert_eq!(found.len(), count, "{found:#?}");
     found.iter().map(|call| (text(call, "direction"), text(call, "result"))).collect()
+}
+
+/// User and call of every record that a server keeps for the owner of the user data.
+fn spooled(folder: &Path) -> BTreeSet<(String, String)> {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
+    let complete = files.filter(|file| file.extension().is_some_and(|extension| extension == "json"));
+    // A file goes when it is delivered.
+    let contents = complete.filter_map(|file| fs::read(file).ok());
+    let batches = contents.map(|octets| serde_json::from_slice::<Value>(&octets).unwrap());
+    let records = batches.flat_map(|batch| batch["owed"]["records"].as_array().unwrap().clone());
+    records.map(|kept| (kept["aor"].to_string(), kept["record"]["call"].to_string())).collect()
 }
 
 fn pair(direction: &str, result: &str) -> (String, String) {
@@ -415,11 +428,9 @@ fn calls_at_a_branch_without_its_wan_reach_the_logs_once_when_it_is_back() {
     two.set_manners(Manners::Busy);
     assert!(call_arrives(&one, "3004", &three, true).contains("user-busy"), "settings are followed");
     assert_eq!(refused(&three, "3003"), 403, "policies are enforced");
+    // Two calls with two users each, one of them with a third; and the refused one.
     let spool = deployment.dir().join("servers/branch1a/data/call-records");
-    wait_until("the records to be kept", LIMIT, || {
-        Ok(fs::read_dir(&spool).is_ok_and(|files| files.count() > 0))
-    })
-    .unwrap();
+    wait_until("the records to be kept", LIMIT, || Ok(spooled(&spool).len() == 6)).unwrap();
     deployment.kill("branch1a").unwrap();
     deployment.start("branch1a").unwrap();
 

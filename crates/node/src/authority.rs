@@ -2,7 +2,7 @@
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use model::{Epoch, Instant};
+use model::{Epoch, Instant, PoolName};
 use pairing::{Authority, Service, Standing};
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ use crate::{HomeIndex, Homes};
 #[derive(Debug)]
 pub struct AuthorityTable {
     homes: RwLock<Vec<Entry>>,
-    /// Grows whenever this server begins or ceases to serve a home pool, or serves it otherwise.
+    /// Grows whenever this server begins or ceases to serve a home pool, or learns of another owner.
     changes: watch::Sender<u64>,
 }
 
@@ -44,10 +44,10 @@ impl AuthorityTable {
     pub fn set(&self, home: HomeIndex, standing: Standing) {
         let mut homes = self.homes.write().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = homes.get_mut(usize::from(home.0)) else { return };
-        let (before, after) = (entry.standing.as_ref().and_then(service_in), service_in(&standing));
+        let is_news = entry.standing.as_ref().map(news_in) != Some(news_in(&standing));
         entry.standing = Some(standing);
         drop(homes);
-        if before != after {
+        if is_news {
             self.changes.send_modify(|number| *number = number.wrapping_add(1));
         }
     }
@@ -68,8 +68,8 @@ impl AuthorityTable {
         }
     }
 
-    /// Changes whenever this server begins or ceases to serve a home pool, or serves it otherwise. The end of
-    /// an authority that was not renewed is no change: it is in the authority.
+    /// Changes whenever this server begins or ceases to serve a home pool, or learns of another owner. The
+    /// end of an authority that was not renewed is no change: it is in the authority.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -80,10 +80,14 @@ impl AuthorityTable {
     }
 }
 
-fn service_in(standing: &Standing) -> Option<(Epoch, Service)> {
+/// What others wait for: who serves under which epoch, and how where it is this server.
+fn news_in(standing: &Standing) -> (Option<Epoch>, Option<Service>, Option<&PoolName>) {
     match standing {
-        Standing::Serving(authority) => Some((authority.epoch, authority.service)),
-        Standing::Paused(_) | Standing::Elsewhere { .. } | Standing::Unknown => None,
+        Standing::Serving(authority) => (Some(authority.epoch), Some(authority.service), None),
+        Standing::Paused(tenure) | Standing::Elsewhere { tenure, .. } => {
+            (Some(tenure.epoch), None, Some(&tenure.owner))
+        }
+        Standing::Unknown => (None, None, None),
     }
 }
 

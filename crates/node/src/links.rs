@@ -9,7 +9,7 @@ use std::{
 use model::{Epoch, Instant, PoolName, ServerName};
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 use topology::Topology;
 
 use crate::{
@@ -59,6 +59,8 @@ pub struct ServedHome {
 #[derive(Debug)]
 pub struct Links {
     links: Vec<Link>,
+    /// Grows whenever a server says that it serves something else than before.
+    changes: watch::Sender<u64>,
 }
 
 /// A server's word that it serves a home pool.
@@ -101,7 +103,13 @@ impl Links {
                 heard: RwLock::new(None),
             })
             .collect();
-        Self { links }
+        Self { links, changes: watch::channel(0).0 }
+    }
+
+    /// Changes whenever a server says that it serves something else than before. That one falls silent is no
+    /// change: its word counts for a while.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Whether this server answered a moment ago.
@@ -136,7 +144,7 @@ impl Links {
             let authority = Arc::clone(authority);
             tokio::spawn(async move {
                 if let Some(link) = links.links.get(at) {
-                    link.watch(&client, &homes, &authority).await;
+                    link.watch(&client, &homes, &authority, &links.changes).await;
                 }
             });
         }
@@ -152,7 +160,13 @@ impl Links {
 
 impl Link {
     /// Asks what the server serves, over and over; it answers at once when that is not what it said before.
-    async fn watch(&self, client: &PeerClient, homes: &Homes, authority: &AuthorityTable) {
+    async fn watch(
+        &self,
+        client: &PeerClient,
+        homes: &Homes,
+        authority: &AuthorityTable,
+        changes: &watch::Sender<u64>,
+    ) {
         let mut path = "/v1/serving".to_owned();
         loop {
             let asked = client.get::<Serving>(&self.endpoint, &path, WAIT + ANSWER_WITHIN).await;
@@ -166,18 +180,25 @@ impl Link {
                 homes.index(&served.home).map(|home| (home, served.epoch, served.is_full))
             });
             let heard = Heard { at: clock::now(), homes: known.collect() };
-            for home in self.hear(heard) {
+            let (ceased, is_news) = self.hear(heard);
+            for home in ceased {
                 authority.change_until(home, clock::now() + CHANGE_WITHIN);
+            }
+            if is_news {
+                changes.send_modify(|number| *number = number.wrapping_add(1));
             }
         }
     }
 
-    /// Takes the newest answer; returns the home pools that the server has ceased to serve.
-    fn hear(&self, heard: Heard) -> Vec<HomeIndex> {
+    /// Takes the newest answer; returns the home pools that the server has ceased to serve, and whether it
+    /// serves anything else than before.
+    fn hear(&self, heard: Heard) -> (Vec<HomeIndex>, bool) {
         let mut last = self.heard.write().unwrap_or_else(PoisonError::into_inner);
         let before = last.replace(heard.clone()).map(|before| before.homes).unwrap_or_default();
+        let is_news = before != heard.homes;
         let is_served = |home: HomeIndex| heard.homes.iter().any(|(served, ..)| *served == home);
-        before.into_iter().map(|(home, ..)| home).filter(|home| !is_served(*home)).collect()
+        let ceased = before.into_iter().map(|(home, ..)| home).filter(|home| !is_served(*home)).collect();
+        (ceased, is_news)
     }
 }
 
@@ -217,10 +238,10 @@ mod tests {
             homes: served.iter().map(|home| (*home, Epoch::ZERO, true)).collect(),
         };
 
-        assert_eq!(link.hear(heard(&[east, west])), []);
-        assert_eq!(link.hear(heard(&[west])), [east]);
-        assert_eq!(link.hear(heard(&[west])), []);
-        assert_eq!(link.hear(heard(&[east, west])), []);
+        assert_eq!(link.hear(heard(&[east, west])), (vec![], true));
+        assert_eq!(link.hear(heard(&[west])), (vec![east], true));
+        assert_eq!(link.hear(heard(&[west])), (vec![], false));
+        assert_eq!(link.hear(heard(&[east, west])), (vec![], true));
     }
 
     #[test]

@@ -141,15 +141,6 @@ impl Shared {
         authority.holds(self.directory.homes().index(associated)?, now)
     }
 
-    /// Sends the phones of a home pool that subscribed here to their registrations to its new owner, at the
-    /// pace of the pool's settings and in the order of routing groups. Shards do this by themselves once this
-    /// server has ceased to serve the pool; phones without a subscription move at their next REGISTER.
-    pub fn steer(&self, home: &PoolName) {
-        if let Some(home) = self.directory.homes().index(home) {
-            self.watchers.steer(home);
-        }
-    }
-
     /// The two pools that take part in the ownership of a front-end pool, as this one sees them. A pool
     /// without partner is both.
     pub fn parties(&self, home: &PoolName) -> Option<Parties> {

@@ -199,9 +199,6 @@ pub enum OrderResult {
 /// What stands in the way of an order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum OrderBlocker {
-    /// There is nobody to move the users to.
-    #[error("the pool has no partner")]
-    NotPaired,
     /// This pool does not know yet who the owner is.
     #[error("this pool does not know yet which pool owns the users; try again in a few seconds")]
     OwnerUnknown,

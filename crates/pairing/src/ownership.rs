@@ -21,7 +21,7 @@
 //! An operation by command changes the state within the owner's epoch; then `Leaving` is entered when the
 //! other pool is close to holding everything, first to drain, then to ask the witness.
 //!
-//! A pool without partner is `Static`: it owns for ever. A pair without witness is `Word`: the owner's word
+//! A pool without partner has no machine. A pair without witness is `Word`: the owner's word
 //! is the record.
 
 mod bound;
@@ -43,7 +43,7 @@ use model::{Epoch, Instant, Machine, PoolName};
 
 use crate::{
     Ask, Authority, Contact, Event, HandoverId, Input, Output, OwnershipError, OwnershipRecord, Parties,
-    Planted, PoolState, PromiseRequest, Service, Settings, Standing, Tenure, UndoReason,
+    Planted, PoolState, PromiseRequest, Settings, Standing, Tenure, UndoReason,
 };
 use bound::Bound;
 use orders::Wish;
@@ -94,27 +94,6 @@ impl Ownership {
         machine
     }
 
-    /// A machine that may always serve: a pool without partner.
-    ///
-    /// `has_witness`: the ownership record is read once, for the epoch; serving does not wait for it.
-    pub fn alone(
-        home: PoolName,
-        settings: Settings,
-        now: Instant,
-        remembered: Option<Tenure>,
-        has_witness: bool,
-    ) -> Self {
-        let epoch = remembered.map_or(Epoch::ZERO, |tenure| tenure.epoch);
-        let tenure = Tenure::new(home.clone(), epoch, PoolState::Active);
-        let authority = Authority { epoch, until: Instant::NEVER_ENDS, service: Service::Full };
-        let state = State::Static { authority, tenure, must_read: has_witness };
-        let mut machine =
-            Self::new(Parties::at_home(home.clone(), home), settings, now, state, Bound::by_nothing());
-        machine.next_round = has_witness.then_some(now);
-        machine.announce(now);
-        machine
-    }
-
     /// The machine of either pool of a pair without witness, where only a command moves the users.
     ///
     /// A home pool that starts as owner serves as soon as the partner answered, or after
@@ -133,12 +112,6 @@ impl Ownership {
         let mut machine = Self::new(parties, settings, now, state, Bound::by_nothing());
         machine.next_round = is_asking.then_some(now);
         machine
-    }
-
-    /// The partner in a pair without witness: [`Self::unwitnessed`]. It asks nobody and serves only by
-    /// command.
-    pub fn onlooker(parties: Parties, settings: Settings, now: Instant, remembered: Option<Tenure>) -> Self {
-        Self::unwitnessed(parties, settings, now, remembered)
     }
 
     fn new(parties: Parties, settings: Settings, now: Instant, state: State, bound: Bound) -> Self {
@@ -170,7 +143,6 @@ impl Ownership {
     pub fn known(&self) -> Option<&Tenure> {
         match &self.state {
             State::Learning => None,
-            State::Static { tenure, .. } => Some(tenure),
             State::Word(word) => Some(&word.tenure),
             State::Watching(watch) | State::TakingOver(Attempt { watch, .. }) => Some(&watch.tenure),
             State::Owning(tenancy) | State::Leaving(Departure { tenancy, .. }) => Some(&tenancy.tenure),
@@ -189,8 +161,7 @@ impl Ownership {
             State::Watching(watch) | State::TakingOver(Attempt { watch, .. }) => {
                 Standing::Elsewhere { tenure: watch.tenure.clone(), contact: self.contact(now, watch) }
             }
-            State::Static { tenure, .. }
-            | State::Word(Word { tenure, .. })
+            State::Word(Word { tenure, .. })
             | State::Owning(Tenancy { tenure, .. })
             | State::Leaving(Departure { tenancy: Tenancy { tenure, .. }, .. }) => {
                 match self.authority(now) {
@@ -204,7 +175,6 @@ impl Ownership {
     /// The right to serve at `now`, if there is one.
     pub fn authority(&self, now: Instant) -> Option<Authority> {
         let tenancy = match &self.state {
-            State::Static { authority, .. } => return Some(*authority).filter(|_| self.is_able),
             State::Word(word) => {
                 let is_mine = word.tenure.owner == self.parties.me;
                 return word.authority(now).filter(|_| is_mine && self.is_able);
@@ -283,7 +253,6 @@ impl Ownership {
     /// Takes note of a tenure if it is later than the known one.
     fn learn(&mut self, now: Instant, tenure: &Tenure) {
         match self.state {
-            State::Static { .. } => return,
             State::Word(_) => return self.word_learnt(now, tenure),
             State::Learning
             | State::Watching(_)
@@ -366,8 +335,7 @@ impl Ownership {
             State::Owning(tenancy) if self.is_handover_ready(now, &tenancy) => {
                 self.begin_handover(now, tenancy)
             }
-            unchanged @ (State::Static { .. }
-            | State::Learning
+            unchanged @ (State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
             | State::Owning(_)
@@ -459,8 +427,6 @@ impl Ownership {
 
     fn begin_round(&mut self, now: Instant) {
         match &self.state {
-            State::Static { must_read: false, .. } => self.next_round = None,
-            State::Static { must_read: true, .. } => self.read(now),
             State::Word(word) => {
                 let known = Some(word.tenure.clone());
                 self.ask(now, Kind::Word, Ask::Observe { known });
@@ -569,7 +535,7 @@ impl Machine for Ownership {
     fn poll_timeout(&self) -> Option<Instant> {
         let patience = self.settings.patience();
         let mut due = match &self.state {
-            State::Static { .. } | State::Learning => [None; 4],
+            State::Learning => [None; 4],
             State::Word(word) => word.deadlines(&self.settings),
             State::Watching(watch) => [self.takeover_due(watch), None, None, None],
             State::TakingOver(attempt) => [Some(attempt.began + patience), None, None, None],

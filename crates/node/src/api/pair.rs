@@ -57,6 +57,8 @@ pub struct JournalQuery {
     journal: PoolName,
     sequence: u64,
     epoch: u64,
+    /// Up to which number nothing is missing there: in the middle of a catch-up less than `sequence`.
+    whole: u64,
     scope: Scope,
     wait_ms: u64,
 }
@@ -82,7 +84,8 @@ pub async fn journal(
     let wait = Duration::from_millis(query.wait_ms).min(JOURNAL_WAIT_MAX);
     let mut page = read(&shared, &cursor, &scope).await?;
     if let (Identity::Server(reader), true) = (&caller.0, scope != Scope::Directory) {
-        shared.copies.asked(&cursor.journal, reader, cursor.sequence, clock::now());
+        let held = query.whole.min(cursor.sequence);
+        shared.copies.asked(&cursor.journal, reader, held, clock::now());
     }
     let until = clock::now() + wait;
     while !page.has_news() && timeout(until.saturating_since(clock::now()), news.changed()).await.is_ok() {

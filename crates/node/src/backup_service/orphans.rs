@@ -64,7 +64,7 @@ async fn common_point(reader: &Reader, owner: &Endpoint, theirs: Cursor) -> Resu
             return Ok(mine);
         }
         let path = format!(
-            "/v1/journal?journal={}&sequence={}&epoch={}&scope={}&wait_ms=0",
+            "/v1/journal?journal={}&sequence={}&epoch={}&whole=0&scope={}&wait_ms=0",
             mine.journal,
             mine.sequence,
             mine.epoch.number(),

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use model::{Epoch, PoolName, ServerName};
+use pairing::Standing;
 use serde::{Deserialize, Serialize};
 use store::{ApplyError, Cursor, Page, Scope, StoreError, UserStore};
 use tokio::time::sleep;
@@ -11,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{Refusal, orphans};
 use crate::{
-    Shared, clock,
+    OwnerNews, Shared, clock,
     peers::{Endpoint, PeerClient, PeerError},
 };
 
@@ -21,8 +22,6 @@ const WAIT: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Time before a failed question is repeated.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// Time between two looks at who owns the journal.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Body of the 409 answer to a question for a page: what the reader holds is not in the owner's journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,10 +112,11 @@ impl Reader {
         let held = self.cursor().await.is_ok_and(|cursor| cursor.sequence > 0);
         self.note(None, held, |_| {});
         let mut was_told = false;
+        let mut news = OwnerNews::of(&self.shared);
         loop {
             let source = self.source();
             let Source::Server(server, endpoint) = &source else {
-                sleep(LOOK_EVERY).await;
+                news.next().await;
                 continue;
             };
             match self.pull(server, endpoint, &source).await {
@@ -133,23 +133,25 @@ impl Reader {
         }
     }
 
-    /// Who has the journal: the owner of the home pool, as its machine here or other servers know it.
+    /// Who has the journal: the owner of the home pool, as this server's own machine or other servers know
+    /// it.
     fn source(&self) -> Source {
         let shared = &self.shared;
         let named = |server: &topology::Server| {
             let endpoint = Endpoint { address: server.listen.internal_http, name: server.fqdn.clone() };
             Source::Server(server.name.clone(), endpoint)
         };
-        if let Some(handle) = shared.ownerships.of(&self.journal) {
-            return match handle.known().borrow().as_ref() {
-                Some(tenure) if tenure.owner == shared.pool => Source::Here,
-                Some(tenure) => {
+        let index = shared.directory.homes().index(&self.journal);
+        if shared.ownerships.of(&self.journal).is_some() {
+            let authority = shared.authority.read();
+            return match index.and_then(|index| authority.standing(index)) {
+                Some(Standing::Serving(_) | Standing::Paused(_)) => Source::Here,
+                Some(Standing::Elsewhere { tenure, .. }) => {
                     shared.topology.servers_of(&tenure.owner).next().map_or(Source::Unknown, named)
                 }
-                None => Source::Unknown,
+                Some(Standing::Unknown) | None => Source::Unknown,
             };
         }
-        let index = shared.directory.homes().index(&self.journal);
         let claim = index.and_then(|index| shared.links.serving(index, clock::now()));
         let server = claim.and_then(|claim| shared.topology.server(&claim.server));
         server.or_else(|| shared.topology.servers_of(&self.journal).next()).map_or(Source::Unknown, named)
@@ -157,18 +159,22 @@ impl Reader {
 
     /// Returns when the journal is to be copied from somewhere else.
     async fn moved(&self, from: &Source) {
+        let mut news = OwnerNews::of(&self.shared);
         while self.source() == *from {
-            sleep(LOOK_EVERY).await;
+            news.next().await;
         }
     }
 
     async fn pull(&self, server: &ServerName, endpoint: &Endpoint, source: &Source) -> Result<(), PullError> {
         let cursor = self.cursor().await?;
+        let (users, journal) = (Arc::clone(&self.shared.users), self.journal.clone());
+        let whole = tokio::task::spawn_blocking(move || users.whole(&journal)).await??;
         let path = format!(
-            "/v1/journal?journal={}&sequence={}&epoch={}&scope={}&wait_ms={}",
+            "/v1/journal?journal={}&sequence={}&epoch={}&whole={}&scope={}&wait_ms={}",
             self.journal,
             cursor.sequence,
             cursor.epoch.number(),
+            whole.sequence,
             self.scope,
             WAIT.as_millis()
         );

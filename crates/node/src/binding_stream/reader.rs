@@ -12,12 +12,10 @@ use tracing::{debug, info, warn};
 
 use super::{PageError, StreamPage, StreamState, routes};
 use crate::{
-    Shared, clock,
+    OwnerNews, Shared, clock,
     peers::{Endpoint, PeerClient, PeerError},
 };
 
-/// Time between two looks at whether there is somebody to read from.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Time a question may wait for news at the source.
 const WAIT: Duration = Duration::from_secs(10);
 /// Time for the answer beyond that.
@@ -71,6 +69,7 @@ struct Reader {
 impl Reader {
     async fn run(mut self) {
         let mut last = None;
+        let mut news = OwnerNews::of(&self.shared);
         loop {
             let source = self.source();
             if source != last {
@@ -82,7 +81,7 @@ impl Reader {
                 last.clone_from(&source);
             }
             let Some(source) = source else {
-                sleep(LOOK_EVERY).await;
+                news.next().await;
                 continue;
             };
             match self.pull(&source).await {
@@ -115,8 +114,9 @@ impl Reader {
     /// Returns when there is somebody else to read from: a question that waits for news at a former source
     /// would hold up the next handover.
     async fn moved(&self, from: &PoolName) {
+        let mut news = OwnerNews::of(&self.shared);
         while self.source().as_ref() == Some(from) {
-            sleep(LOOK_EVERY).await;
+            news.next().await;
         }
     }
 

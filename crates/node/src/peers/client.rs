@@ -117,12 +117,7 @@ impl PeerClient {
         body: &impl Serialize,
         within: Duration,
     ) -> Result<T, PeerError> {
-        let body = serde_json::to_vec(body).map_err(|source| PeerError::Answer {
-            endpoint: endpoint.clone(),
-            path: path.to_owned(),
-            source,
-        })?;
-        self.ask(endpoint, Method::POST, path, Bytes::from(body), within).await
+        self.send(endpoint, Method::POST, path, body, within).await
     }
 
     /// Asks with PATCH and a JSON body.
@@ -135,12 +130,7 @@ impl PeerClient {
         body: &impl Serialize,
         within: Duration,
     ) -> Result<T, PeerError> {
-        let body = serde_json::to_vec(body).map_err(|source| PeerError::Answer {
-            endpoint: endpoint.clone(),
-            path: path.to_owned(),
-            source,
-        })?;
-        self.ask(endpoint, Method::PATCH, path, Bytes::from(body), within).await
+        self.send(endpoint, Method::PATCH, path, body, within).await
     }
 
     /// Asks with POST and a body that is not JSON; the answer is.
@@ -178,6 +168,22 @@ impl PeerClient {
         within: Duration,
     ) -> Result<Bytes, PeerError> {
         self.ask_octets(endpoint, Method::GET, path, Bytes::new(), within).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        endpoint: &Endpoint,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<T, PeerError> {
+        let body = serde_json::to_vec(body).map_err(|source| PeerError::Answer {
+            endpoint: endpoint.clone(),
+            path: path.to_owned(),
+            source,
+        })?;
+        self.ask(endpoint, method, path, Bytes::from(body), within).await
     }
 
     async fn ask<T: DeserializeOwned>(

@@ -243,15 +243,26 @@ async fn stand_alone(shared: Arc<Shared>) {
     if shared.topology.partner_of(&shared.pool).is_some() {
         return;
     }
+    let epoch = unpaired_epoch(&shared);
     loop {
         let service = match shared.role {
             Role::Branch => branch_service(&shared),
             Role::FrontEnd | Role::Director | Role::Edge | Role::Mediation | Role::Control => Service::Full,
         };
-        let authority = Authority { epoch: Epoch::ZERO, until: Instant::NEVER_ENDS, service };
+        let authority = Authority { epoch, until: Instant::NEVER_ENDS, service };
         shared.authority.set(home, Standing::Serving(authority));
         sleep(BRANCH_LOOK_EVERY).await;
     }
+}
+
+/// The epoch of a pool that owns its users without a record: the highest that its stores have seen, since it
+/// may have had a partner before and been failed over; what is written under a lower one is refused.
+fn unpaired_epoch(shared: &Shared) -> Epoch {
+    if shared.role == Role::Branch {
+        return Epoch::ZERO;
+    }
+    let documents = shared.users.highest_epoch(&shared.pool).unwrap_or(Epoch::ZERO);
+    documents.max(shared.hot.highest_epoch(&shared.pool))
 }
 
 /// What a branch appliance can give its users: everything while it reaches who gives them user services.

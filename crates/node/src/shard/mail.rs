@@ -12,7 +12,6 @@ use store::HotError;
 use transport::ShardWaker;
 
 use super::register::Waiting;
-use crate::HomeIndex;
 
 /// One thing put into a shard's mailbox.
 pub enum Mail {
@@ -39,11 +38,6 @@ pub enum Mail {
         /// By what.
         cause: Cause,
     },
-    /// Send the subscribed phones of a home pool to its new owner.
-    Steer {
-        /// The home pool.
-        home: HomeIndex,
-    },
     /// End.
     Stop,
 }
@@ -69,7 +63,7 @@ impl Mailer {
         let may_be_lost = match &mail {
             // A change that is not told is found a minute later at the latest.
             Mail::Send { .. } | Mail::Response { .. } | Mail::BindingsChanged { .. } => true,
-            Mail::Outcomes(..) | Mail::Steer { .. } | Mail::Stop => false,
+            Mail::Outcomes(..) | Mail::Stop => false,
         };
         if !(may_be_lost && waiting.len() >= limits::COMMANDS_WAITING_MAX) {
             waiting.push_back(mail);

@@ -245,14 +245,6 @@ impl Shard {
         self.reg_event_drain(turn);
     }
 
-    /// Sends the phones of a home pool away that have subscriptions here.
-    pub(super) fn steer(&mut self, turn: &Turn<'_>, home: HomeIndex) {
-        if let Some(name) = self.shared.directory.homes().name(home) {
-            self.reg_event.machine.steer(wide(turn), name);
-        }
-        self.reg_event_drain(turn);
-    }
-
     /// The answer to a NOTIFY; `None`: there was none.
     pub(super) fn notify_answered(&mut self, turn: &Turn<'_>, number: u64, response: Option<Message<'_>>) {
         let answer = match response {

@@ -68,8 +68,7 @@ impl Ownership {
                 self.begin_swapping(now, departure)
             }
             State::Word(word) => self.word_confirmed(now, word, handover),
-            unchanged @ (State::Static { .. }
-            | State::Learning
+            unchanged @ (State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
             | State::Owning(_)
@@ -88,8 +87,7 @@ impl Ownership {
                 word.abandon(now, Some(handover), &self.settings);
                 State::Word(word)
             }
-            unchanged @ (State::Static { .. }
-            | State::Learning
+            unchanged @ (State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
             | State::Owning(_)
@@ -161,7 +159,7 @@ impl Ownership {
                 tenancy.progress.is_close = is_close;
             }
             State::Word(word) => word.progress.is_close = is_close,
-            State::Static { .. } | State::Learning | State::Watching(_) | State::TakingOver(_) => {}
+            State::Learning | State::Watching(_) | State::TakingOver(_) => {}
         }
     }
 }

@@ -80,7 +80,7 @@ impl Ownership {
         let is_serving = self.authority(now).is_some();
         let fresh = now - self.settings.quiet();
         let (is_heard, has_witness, is_leaving) = match &self.state {
-            State::Static { .. } | State::Learning => return None,
+            State::Learning => return None,
             State::Word(word) => (word.is_heard_since(fresh), true, word.is_draining()),
             State::Watching(watch) => {
                 let is_silent = matches!(self.contact(now, watch), Contact::Silent { .. });
@@ -95,9 +95,6 @@ impl Ownership {
 
     /// Everything that stands in the way of an order.
     fn blockers(&self, now: Instant, order: &Order) -> Vec<OrderBlocker> {
-        if matches!(self.state, State::Static { .. }) {
-            return vec![OrderBlocker::NotPaired];
-        }
         let Some(desk) = self.desk(now) else { return vec![OrderBlocker::OwnerUnknown] };
         let known = &desk.known;
         let mut found = Vec::new();
@@ -260,8 +257,7 @@ impl Ownership {
                 refused(OrderBlocker::TooLateToCancel)
             }
             State::Owning(tenancy) if tenancy.stored.is_none() => refused(OrderBlocker::NoWitness),
-            State::Static { .. }
-            | State::Word(_)
+            State::Word(_)
             | State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
@@ -275,8 +271,7 @@ impl Ownership {
         let Some(from) = self.known().cloned() else { return };
         self.state = match std::mem::replace(&mut self.state, State::Learning) {
             State::Leaving(departure) => self.end_departure(now, departure),
-            unchanged @ (State::Static { .. }
-            | State::Word(_)
+            unchanged @ (State::Word(_)
             | State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
@@ -369,7 +364,7 @@ impl Ownership {
                 }
                 Contact::Silent { .. } => is_over.then_some(Settled::Answer(OrderResult::Unsure)),
             },
-            State::TakingOver(_) | State::Learning | State::Static { .. } | State::Word(_) => None,
+            State::TakingOver(_) | State::Learning | State::Word(_) => None,
         }
     }
 

@@ -69,8 +69,7 @@ impl Ownership {
                 }
                 Verdict::Refused { reason: Refusal::TakingOver }
             }
-            State::Static { .. }
-            | State::Word(_)
+            State::Word(_)
             | State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
@@ -87,8 +86,7 @@ impl Ownership {
                 let held = tenancy.ask_to_return(now, pause_max);
                 Verdict::ReturnNoted { hold_left: hold.saturating_sub(held) }
             }
-            State::Static { .. }
-            | State::Word(_)
+            State::Word(_)
             | State::Learning
             | State::Watching(_)
             | State::TakingOver(_)

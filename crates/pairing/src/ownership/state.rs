@@ -6,14 +6,11 @@ use model::{Beat, Instant};
 
 use super::word::Word;
 use crate::{
-    Authority, HandoverId, Planted, PoolState, RecordVersion, RequestId, Service, Settings, StoredRecord,
-    Tenure,
+    HandoverId, Planted, PoolState, RecordVersion, RequestId, Service, Settings, StoredRecord, Tenure,
 };
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// Authority is static: nobody else can take over.
-    Static { authority: Authority, tenure: Tenure, must_read: bool },
     /// A pair without witness: the owner's word is the record.
     Word(Word),
     /// Who the owner is, is not known.

@@ -38,8 +38,7 @@ impl Ownership {
     pub(super) fn witness_failed(&mut self, request: RequestId) {
         self.state = match std::mem::replace(&mut self.state, State::Learning) {
             State::TakingOver(attempt) if attempt.request == request => self.abandon_takeover(attempt),
-            unchanged @ (State::Static { .. }
-            | State::Word(_)
+            unchanged @ (State::Word(_)
             | State::Learning
             | State::Watching(_)
             | State::TakingOver(_)
@@ -58,29 +57,9 @@ impl Ownership {
     ) {
         let Some(pending) = self.requests.take(request) else { return };
         match found {
-            Some(stored) if self.is_static() => self.read_static(&stored),
             Some(stored) => self.witnessed(now, pending.began, &stored, is_refusal),
             None if is_refusal => self.forget_stored(now),
             None => self.witnessed_nothing(now, pending.began),
-        }
-    }
-
-    fn is_static(&self) -> bool {
-        matches!(self.state, State::Static { .. })
-    }
-
-    /// A pool that is alone takes its epoch from the record; if another pool owned it before, from the next.
-    fn read_static(&mut self, stored: &StoredRecord) {
-        let State::Static { authority, tenure, must_read } = &mut self.state else { return };
-        let record = &stored.record;
-        let epoch = if record.owner == self.parties.me { record.epoch } else { record.epoch.next() };
-        *must_read = false;
-        if epoch > tenure.epoch {
-            tenure.epoch = epoch;
-            authority.epoch = epoch;
-            let tenure = tenure.clone();
-            self.outputs.push_back(Output::Remember(tenure.clone()));
-            self.outputs.push_back(Output::Event(Event::OwnerKnown(tenure)));
         }
     }
 
@@ -92,7 +71,7 @@ impl Ownership {
                 self.next_round = Some(now);
             }
             State::TakingOver(_) => self.read(now),
-            State::Static { .. } | State::Word(_) | State::Learning | State::Watching(_) => {}
+            State::Word(_) | State::Learning | State::Watching(_) => {}
         }
     }
 
@@ -102,7 +81,6 @@ impl Ownership {
                 let record = OwnershipRecord::first_of(self.own_tenure(Epoch::ZERO));
                 self.compare_and_set(now, None, record);
             }
-            State::Static { must_read, .. } => *must_read = false,
             State::Learning | State::Word(_) => {} // the home pool creates the record
             State::Watching(_) | State::TakingOver(_) | State::Owning(_) | State::Leaving(_) => {
                 self.witness_is_behind(now, began, None);
@@ -144,9 +122,7 @@ impl Ownership {
                 }
                 State::Leaving(departure)
             }
-            unchanged @ (State::Static { .. } | State::Word(_) | State::Learning | State::TakingOver(_)) => {
-                unchanged
-            }
+            unchanged @ (State::Word(_) | State::Learning | State::TakingOver(_)) => unchanged,
         };
     }
 
@@ -222,9 +198,7 @@ impl Ownership {
                 watch.witnessed(now, pending.began, &stored);
                 State::Watching(watch)
             }
-            unchanged @ (State::Static { .. } | State::Word(_) | State::Learning | State::TakingOver(_)) => {
-                unchanged
-            }
+            unchanged @ (State::Word(_) | State::Learning | State::TakingOver(_)) => unchanged,
         };
     }
 

@@ -113,11 +113,7 @@ impl Ownership {
             State::Leaving(departure) => {
                 departure.handover.filter(|_| matches!(departure.phase, super::state::Phase::Draining))
             }
-            State::Static { .. }
-            | State::Learning
-            | State::Watching(_)
-            | State::TakingOver(_)
-            | State::Owning(_) => None,
+            State::Learning | State::Watching(_) | State::TakingOver(_) | State::Owning(_) => None,
         }
         .filter(|&handover| Some(handover) > self.told_handover)
     }

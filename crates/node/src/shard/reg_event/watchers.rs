@@ -10,7 +10,6 @@ use model::AddressOfRecord;
 use registrar::reg_event::Cause;
 
 use super::super::mail::{Mail, Mailer};
-use crate::HomeIndex;
 
 /// Shared by all shards and by whatever else changes bindings.
 #[derive(Default)]
@@ -36,13 +35,6 @@ impl Watchers {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
         for shard in users.get(aor).into_iter().flatten() {
             self.post(*shard, Mail::BindingsChanged { aor: aor.clone(), cause });
-        }
-    }
-
-    /// Sends the subscribed phones of a home pool to its new owner, each shard at its pace.
-    pub fn steer(&self, home: HomeIndex) {
-        for shard in self.shards.get().into_iter().flatten() {
-            shard.post(Mail::Steer { home });
         }
     }
 

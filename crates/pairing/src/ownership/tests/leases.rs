@@ -190,27 +190,9 @@ fn an_emptied_witness_gets_its_record_from_the_owner_that_holds_the_partners_pro
 }
 
 #[test]
-fn a_pool_that_is_alone_serves_at_once_and_takes_the_epoch_of_the_record() {
-    let mut machine = Ownership::alone(name(HOME), Settings::default(), at(0), None, true);
-    let first = machine.authority(at(0)).unwrap();
-    assert_eq!((first.epoch, first.until), (Epoch::ZERO, Instant::NEVER_ENDS));
-    machine.handle_timeout(at(0));
-    let outputs: Vec<_> = std::iter::from_fn(|| machine.poll_output()).collect();
-    assert!(outputs.contains(&Output::Authority(Some(first))));
-    let Some(Output::Read { request }) = outputs.last() else { panic!("{outputs:?}") };
-
-    let found = Some(stored(taken_over(3), 5, 9));
-    machine.handle(at(10), Input::RecordRead { request: *request, found }).unwrap();
-
-    assert_eq!(machine.authority(at(10)).map(|authority| authority.epoch), Some(Epoch::new(4)));
-    machine.handle_timeout(at(5_000));
-    assert_eq!(machine.poll_timeout(), None, "one answer is enough");
-}
-
-#[test]
 fn an_onlooker_never_serves_and_sends_phones_to_the_owner() {
     let parties = Parties::at_partner(name(HOME), name(PARTNER));
-    let mut machine = Ownership::onlooker(parties, Settings::default(), at(0), None);
+    let mut machine = Ownership::unwitnessed(parties, Settings::default(), at(0), None);
     machine.handle_timeout(at(60_000));
     assert_eq!((machine.poll_output(), machine.poll_timeout()), (None, None));
     let standing = Standing::Elsewhere { tenure: at_home(0), contact: Contact::Beating };
