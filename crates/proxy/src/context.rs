@@ -221,6 +221,16 @@ impl Context {
         }
     }
 
+    /// Whether a 2xx to an INVITE was sent, and nothing is missing but more of them.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.phase, Phase::Accepted) && !self.has_active_branch()
+    }
+
+    /// Waits for nothing any more.
+    pub(crate) fn end(&mut self, _shared: &mut Shared) {
+        self.phase = Phase::Over;
+    }
+
     /// Whether the slot may be used again.
     pub(crate) fn is_over(&self) -> bool {
         match self.phase {

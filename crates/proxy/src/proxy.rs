@@ -21,7 +21,7 @@ pub enum ProxyError {
     /// There is nowhere to forward to: 480 (16.5).
     #[error("the request has no target")]
     NoTargets,
-    /// `Settings::contexts_max` requests are being forwarded: 503 with Retry-After.
+    /// `Settings::contexts_max` requests are being forwarded, and none is answered: 503 with Retry-After.
     #[error("too many requests are being forwarded")]
     Full {
         /// Seconds until another attempt makes sense.
@@ -50,13 +50,17 @@ impl ProxyError {
 ///
 /// Drain [`Self::poll_output`] after each input. Sends exactly one final response to a request that is no
 /// INVITE, or none when nobody answered in time; to an INVITE exactly one that is no 2xx, or one 2xx and
-/// more. The context of an INVITE ends by itself; that of another request with its client transactions, all
-/// of which end by Timer F, or with its server transaction.
+/// more. The context of an INVITE ends by itself, an answered one earlier when there is no room for another;
+/// that of another request with its client transactions, all of which end by Timer F, or with its server
+/// transaction.
 #[derive(Debug)]
 pub struct Proxy {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_server: HashMap<ServerTransaction, u32>,
+    /// First branches of the INVITEs that are answered and wait for more 2xx only, oldest first: they make
+    /// room when there is none.
+    answered: VecDeque<BranchKey>,
     shared: Shared,
 }
 
@@ -66,6 +70,8 @@ struct Slot {
     /// How many contexts were here before.
     generation: u64,
     context: Option<Context>,
+    /// Whether it is among the answered.
+    is_answered: bool,
 }
 
 impl Proxy {
@@ -74,7 +80,13 @@ impl Proxy {
     pub fn new(settings: Settings, chance: Chance, branch_prefix: Bytes) -> Self {
         let shared =
             Shared { settings, chance, branch_prefix, outputs: VecDeque::new(), deadlines: BTreeSet::new() };
-        Self { slots: Vec::new(), free: Vec::new(), by_server: HashMap::new(), shared }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_server: HashMap::new(),
+            answered: VecDeque::new(),
+            shared,
+        }
     }
 
     /// Forwards a request to its targets (16.6): groups of equal q one after the other, highest first, inside
@@ -91,11 +103,11 @@ impl Proxy {
             return Err(ProxyError::AlreadyStarted { server });
         }
         let most = self.shared.settings.contexts_max.min(BranchKey::SLOTS_MAX);
-        if self.by_server.len() >= most {
+        if self.by_server.len() >= most && !self.make_room() {
             return Err(ProxyError::Full { retry_after_s: self.shared.settings.retry_after_s });
         }
         let number = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, context: None });
+            self.slots.push(Slot { generation: 0, context: None, is_answered: false });
             // The bound above keeps the number of slots below 2^20.
             u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
         });
@@ -178,12 +190,16 @@ impl Proxy {
 
     /// Runs `work` on the context of a branch, if the key is not from before it.
     fn with_branch(&mut self, branch: BranchKey, work: impl FnOnce(&mut Context, &mut Shared)) {
-        let Ok(number) = u32::try_from(branch.slot()) else { return };
-        let is_current = slot_mut(&mut self.slots, number)
-            .is_some_and(|slot| BranchKey::first(slot.generation, number) == branch.with_branch(0));
-        if is_current {
+        if let Some(number) = self.slot_of(branch) {
             self.with_slot(number, work);
         }
+    }
+
+    /// The slot of a branch whose context is still there.
+    fn slot_of(&self, branch: BranchKey) -> Option<u32> {
+        let slot = self.slots.get(branch.slot())?;
+        let number = u32::try_from(branch.slot()).ok()?;
+        (BranchKey::first(slot.generation, number) == branch.with_branch(0)).then_some(number)
     }
 
     fn with_slot(&mut self, number: u32, work: impl FnOnce(&mut Context, &mut Shared)) {
@@ -194,10 +210,31 @@ impl Proxy {
         self.settle(number);
     }
 
-    /// Frees the slot of a context that is over.
+    /// Ends the oldest INVITE that waits for more 2xx only; `false` when there is none.
+    fn make_room(&mut self) -> bool {
+        while let Some(key) = self.answered.pop_front() {
+            if self.slot_of(key).is_some() {
+                self.with_branch(key, Context::end);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Frees the slot of a context that is over, and remembers one that is answered.
     fn settle(&mut self, number: u32) {
         let Some(slot) = slot_mut(&mut self.slots, number) else { return };
+        let Some(context) = &slot.context else { return };
+        if context.is_answered() && !slot.is_answered {
+            slot.is_answered = true;
+            self.answered.push_back(context.key);
+            while self.answered.front().is_some_and(|&key| self.slot_of(key).is_none()) {
+                self.answered.pop_front();
+            }
+        }
+        let Some(slot) = slot_mut(&mut self.slots, number) else { return };
         let Some(mut context) = slot.context.take_if(|context| context.is_over()) else { return };
+        slot.is_answered = false;
         slot.generation = slot.generation.wrapping_add(1);
         context.remove_deadlines(&mut self.shared);
         self.by_server.remove(&context.server);

@@ -17,9 +17,9 @@ impl Answered {
         self.0.push_back(id);
     }
 
-    /// Whether at least `count` of them have not ended.
-    pub(crate) fn has(&self, count: usize, is_live: impl Fn(Id) -> bool) -> bool {
-        self.0.iter().filter(|&&id| is_live(id)).take(count).count() == count
+    /// How many of them have not ended, counted up to `most`.
+    pub(crate) fn count(&self, most: usize, is_live: impl Fn(Id) -> bool) -> usize {
+        self.0.iter().filter(|&&id| is_live(id)).take(most).count()
     }
 
     /// Takes the oldest that has not ended.

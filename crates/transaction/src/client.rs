@@ -55,6 +55,14 @@ pub(crate) enum ClientAction {
 }
 
 impl State {
+    /// Whether this is an INVITE that was accepted.
+    const fn is_accepted(&self) -> bool {
+        match self {
+            Self::Invite(state) => state.is_accepted(),
+            Self::NonInvite(_) => false,
+        }
+    }
+
     fn start(now: Instant, method: Method, is_reliable: bool, settings: &Settings) -> Self {
         if method == Method::Invite {
             Self::Invite(ClientInvite::start(now, is_reliable, settings))
@@ -120,7 +128,7 @@ impl Transactions {
         let full = TransactionError::Full { max: self.settings.client_max };
         let excess = (self.clients.len() + 1).saturating_sub(self.settings.client_max);
         if excess > 0 && cancelled.is_none() {
-            if !self.answered_clients.has(excess, |id| self.clients.get(id).is_some()) {
+            if !self.can_make_room_for_clients(excess) {
                 return Err(full);
             }
             while self.clients.len() >= self.settings.client_max && self.make_room_for_client() {}
@@ -148,12 +156,18 @@ impl Transactions {
         let Some(client) = self.clients.get_mut(id) else { return };
         let status = response.view().status();
         let is_reliable = client.to.protocol.is_reliable();
+        let was_accepted = client.state.is_accepted();
         let action = client.state.response(now, status, is_reliable, &self.settings);
-        let waits_only = client.method != Method::Invite && status >= 200 && !is_reliable;
+        let method = client.method;
+        let is_answered = if method == Method::Invite {
+            !was_accepted && (200..300).contains(&status)
+        } else {
+            status >= 200 && !is_reliable
+        };
         self.perform(id, action, Some((response, from)));
         self.settle_client(id);
-        if waits_only && action == ClientAction::Deliver {
-            self.client_answered(id);
+        if is_answered && action == ClientAction::Deliver {
+            self.client_answered(id, method);
         }
     }
 

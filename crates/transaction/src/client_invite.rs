@@ -35,6 +35,11 @@ pub(crate) enum ClientInvite {
 }
 
 impl ClientInvite {
+    /// Whether a 2xx went by.
+    pub(crate) const fn is_accepted(&self) -> bool {
+        matches!(self, Self::Accepted { .. })
+    }
+
     /// The state after the INVITE was sent.
     pub(crate) fn start(now: Instant, is_reliable: bool, settings: &Settings) -> Self {
         Self::Calling {

@@ -19,7 +19,7 @@ pub struct Counters {
     pub client_failures: u64,
     /// Server transactions that ended without a final response of the TU.
     pub unanswered: u64,
-    /// Answered non-INVITE transactions that ended early to make room.
+    /// Answered transactions that ended early to make room.
     pub ended_early: u64,
     /// Requests refused because there were too many transactions.
     pub refused: u64,

@@ -50,6 +50,14 @@ pub(crate) enum ServerAction {
 }
 
 impl State {
+    /// Whether this is an INVITE that was accepted.
+    const fn is_accepted(&self) -> bool {
+        match self {
+            Self::Invite(state) => state.is_accepted(),
+            Self::NonInvite(_) => false,
+        }
+    }
+
     fn start(now: Instant, method: Method, settings: &Settings) -> Self {
         if method == Method::Invite {
             Self::Invite(ServerInvite::start(now, settings))
@@ -148,7 +156,7 @@ impl Transactions {
         // A CANCEL lightens the load: it may exceed the bound, once for each INVITE.
         let excess = (self.servers.len() + 1).saturating_sub(self.settings.server_max);
         if excess > 0 && invite.is_none() {
-            if !self.answered_servers.has(excess, |id| self.servers.get(id).is_some()) {
+            if self.answered_servers.count(excess, |id| self.servers.get(id).is_some()) < excess {
                 self.counters.refused += 1;
                 return Err(full);
             }
@@ -231,16 +239,21 @@ impl Transactions {
         let id = Id(server.0);
         let server = self.servers.get_mut(id).ok_or(TransactionError::Ended)?;
         let is_reliable = server.to.protocol.is_reliable();
+        let was_accepted = server.state.is_accepted();
         server.state.respond(now, status, is_reliable, &self.settings)?;
         let is_accepted = server.method == Method::Invite && (200..300).contains(&status);
         server.response = (!is_accepted).then(|| response.clone());
         if status >= 200 {
             server.request = None;
         }
-        let waits_only = server.method != Method::Invite && status >= 200 && !is_reliable;
+        let is_answered = if server.method == Method::Invite {
+            is_accepted && !was_accepted
+        } else {
+            status >= 200 && !is_reliable
+        };
         self.outputs.push_back(Output::Transmit { to: server.to, bytes: response, client: None });
         self.settle_server(id);
-        if waits_only {
+        if is_answered {
             self.server_answered(id);
         }
         Ok(())

@@ -32,6 +32,11 @@ pub(crate) enum ServerInvite {
 }
 
 impl ServerInvite {
+    /// Whether a 2xx went by.
+    pub(crate) const fn is_accepted(&self) -> bool {
+        matches!(self, Self::Accepted { .. })
+    }
+
     /// The state after the INVITE went to the TU.
     pub(crate) fn start(now: Instant, settings: &Settings) -> Self {
         Self::Proceeding {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use model::{ClientTransaction, Instant, Peer, ServerTransaction};
-use sip::OwnedMessage;
+use sip::{Method, OwnedMessage};
 
 use crate::{
     Counters, Output, Settings, TransactionError,
@@ -22,17 +22,20 @@ const SPARE: usize = 1_024;
 /// Every transaction ends: a non-INVITE one at most 2 * 64 * T1 after its request, an INVITE one without
 /// messages at most `Settings::proceeding_max` after the last of them, then the timer of its last state.
 ///
-/// A table that is full lets its oldest answered non-INVITE transaction go early: a late retransmission of
-/// that request is then taken for a new one, which costs less than refusing everybody until Timer J or K.
+/// A table that is full lets its oldest answered transaction go early: a non-INVITE one that only absorbs
+/// retransmissions, or an INVITE that a 2xx was sent or received for. A late retransmission of that request
+/// is then taken for a new one, and a late 2xx for a stray response, which costs less than refusing everybody
+/// until Timer J, K, L or M.
 #[derive(Debug)]
 pub struct Transactions {
     pub(crate) settings: Settings,
     pub(crate) clients: Table<Client>,
     pub(crate) servers: Table<Server>,
-    /// Non-INVITE transactions that only absorb retransmissions, oldest first: they make room when a table is
-    /// full.
+    /// Answered transactions, oldest first: they make room when a table is full.
     pub(crate) answered_clients: Answered,
     pub(crate) answered_servers: Answered,
+    /// INVITEs that a 2xx came for; apart from the other clients since they last much longer.
+    pub(crate) accepted_clients: Answered,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) counters: Counters,
     /// Room for the key of the message at hand.
@@ -56,6 +59,7 @@ impl Transactions {
             settings,
             answered_clients: Answered::default(),
             answered_servers: Answered::default(),
+            accepted_clients: Answered::default(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
             key: Vec::new(),
@@ -156,7 +160,7 @@ impl Transactions {
         self.clients.len()
     }
 
-    /// Lets the oldest answered non-INVITE server transaction go; `false` when there is none.
+    /// Lets the oldest answered server transaction go; `false` when there is none.
     pub(crate) fn make_room_for_server(&mut self) -> bool {
         let Some(id) = self.answered_servers.pop(|id| self.servers.get(id).is_some()) else { return false };
         self.servers.remove(id);
@@ -165,20 +169,32 @@ impl Transactions {
         true
     }
 
-    /// Lets the oldest answered non-INVITE client transaction go; `false` when there is none.
+    /// Lets the oldest answered client transaction go, a non-INVITE one before others because nobody misses
+    /// it; `false` when there is none.
     pub(crate) fn make_room_for_client(&mut self) -> bool {
-        let Some(id) = self.answered_clients.pop(|id| self.clients.get(id).is_some()) else { return false };
+        let is_live = |id| self.clients.get(id).is_some();
+        let oldest = self.answered_clients.pop(is_live).or_else(|| self.accepted_clients.pop(is_live));
+        let Some(id) = oldest else { return false };
         self.counters.ended_early += 1;
         self.clients.remove(id).is_some()
     }
 
-    /// Remembers that a server transaction only absorbs retransmissions from now on.
+    /// Remembers that a server transaction is answered.
     pub(crate) fn server_answered(&mut self, id: Id) {
         self.answered_servers.push(id, |id| self.servers.get(id).is_some());
     }
 
-    /// Remembers that a client transaction only absorbs retransmissions from now on.
-    pub(crate) fn client_answered(&mut self, id: Id) {
-        self.answered_clients.push(id, |id| self.clients.get(id).is_some());
+    /// Remembers that a client transaction is answered.
+    pub(crate) fn client_answered(&mut self, id: Id, method: Method) {
+        let answered =
+            if method == Method::Invite { &mut self.accepted_clients } else { &mut self.answered_clients };
+        answered.push(id, |id| self.clients.get(id).is_some());
+    }
+
+    /// Whether `count` client transactions may go to make room.
+    pub(crate) fn can_make_room_for_clients(&self, count: usize) -> bool {
+        let is_live = |id| self.clients.get(id).is_some();
+        let first = self.answered_clients.count(count, is_live);
+        first + self.accepted_clients.count(count - first, is_live) == count
     }
 }

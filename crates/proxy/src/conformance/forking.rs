@@ -87,6 +87,36 @@ fn no_target_no_room_and_a_repeated_start_are_errors_that_change_nothing() {
 }
 
 #[test]
+fn without_room_the_oldest_answered_invite_goes_and_none_that_rings() {
+    let mut bench = Bench::with(Settings { contexts_max: 3, ..Settings::default() });
+    bench.has_other_callers = true;
+    let received = request("INVITE", "Max-Forwards: 70");
+    let start = |bench: &mut Bench, number| {
+        let server = ServerTransaction(number);
+        let started =
+            bench.proxy.start(bench.now, Incoming { server, ..incoming(&received, targets(&[1000])) });
+        bench.drain();
+        started
+    };
+    for number in 1..=3 {
+        start(&mut bench, number).unwrap();
+    }
+    bench.answer(1, 200);
+    bench.answer(0, 200);
+    bench.answer(2, 180);
+
+    start(&mut bench, 4).unwrap();
+    assert_eq!(bench.proxy.len(), 3);
+    let before = bench.statuses();
+    bench.answer(1, 200);
+    assert_eq!(bench.statuses(), before, "the second is forgotten");
+    bench.answer(0, 200);
+    assert_eq!(bench.statuses().len(), before.len() + 1, "the first is not");
+    start(&mut bench, 5).unwrap();
+    assert_eq!(start(&mut bench, 6), Err(ProxyError::Full { retry_after_s: 5 }));
+}
+
+#[test]
 fn targets_beyond_the_limit_are_left_out_lowest_q_first() {
     let mut bench = Bench::with(Settings { targets_max: 2, ..Settings::default() });
 

@@ -136,6 +136,26 @@ fn what_cannot_be_a_client_transaction_is_refused() {
 }
 
 #[test]
+fn a_full_table_lets_answered_requests_go_first_and_then_the_oldest_accepted_invite() {
+    let mut bench = Bench::with(Settings { client_max: 3, ..Settings::default() });
+    for name in ["i1", "i2"] {
+        bench.request(&request("INVITE", name), udp()).unwrap();
+        bench.receive(&response(200, "INVITE", name), udp());
+    }
+    bench.request(&request("BYE", "b1"), udp()).unwrap();
+    bench.receive(&response(200, "BYE", "b1"), udp());
+
+    bench.request(&request("INVITE", "i3"), udp()).unwrap();
+    assert_eq!(bench.receive(&response(200, "INVITE", "i1"), udp()), ["response 200 for 77"]);
+    bench.request(&request("INVITE", "i4"), udp()).unwrap();
+    assert_eq!(bench.receive(&response(200, "INVITE", "i1"), udp()), [""; 0]);
+    assert_eq!(bench.receive(&response(200, "INVITE", "i2"), udp()), ["response 200 for 77"]);
+    bench.request(&request("INVITE", "i5"), udp()).unwrap();
+    assert_eq!(bench.request(&request("BYE", "b2"), udp()), Err(TransactionError::Full { max: 3 }));
+    assert_eq!(bench.transactions.counters().ended_early, 3);
+}
+
+#[test]
 fn the_request_is_let_go_with_the_final_response() {
     let mut bench = Bench::new();
     for (method, status) in [("INVITE", 200), ("INVITE", 404), ("REGISTER", 200)] {

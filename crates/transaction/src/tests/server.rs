@@ -279,6 +279,30 @@ fn a_full_table_lets_the_oldest_answered_request_go_and_no_other() {
 }
 
 #[test]
+fn a_full_table_lets_the_oldest_accepted_invite_go_and_none_that_rings_or_was_refused() {
+    for via in [udp(), tcp()] {
+        let mut bench = Bench::with(Settings { server_max: 4, ..Settings::default() });
+        let accepted = bench.open(&request("INVITE", "i1"), via);
+        let later = bench.open(&request("INVITE", "i2"), via);
+        let ringing = bench.open(&request("INVITE", "i3"), via);
+        let refused = bench.open(&request("INVITE", "i4"), via);
+        bench.respond(ringing, 180).unwrap();
+        bench.respond(refused, 486).unwrap();
+        bench.respond(accepted, 200).unwrap();
+        bench.respond(later, 200).unwrap();
+        bench.respond(accepted, 200).unwrap();
+
+        for name in ["i5", "i6"] {
+            assert_eq!(bench.receive(&request("INVITE", name), via), ["finished", "request INVITE"]);
+        }
+        assert_eq!(bench.respond(accepted, 200), Err(TransactionError::Ended));
+        let more = bench.transactions.receive(bench.now, message(&request("INVITE", "i7")), via);
+        assert_eq!(more, Err(TransactionError::Full { max: 4 }));
+        bench.respond(ringing, 200).unwrap();
+    }
+}
+
+#[test]
 fn cancels_that_exceed_the_bound_do_not_raise_it() {
     let mut bench = Bench::with(Settings { server_max: 2, ..Settings::default() });
     for round in 0..100 {
