@@ -25,7 +25,7 @@ pub struct Rules {
 /// Errors: [`Reject`], the first one found. The driver may answer an OPTIONS rejected with
 /// [`Reject::TooManyHops`] itself (section 11). An unknown method or header is never an error.
 pub fn validate(request: Message<'_>, rules: &Rules) -> Result<(), Reject> {
-    request.check_mandatory().map_err(Reject::Header)?;
+    let _via = request.check_mandatory().map_err(Reject::Header)?;
     validate_checked(request, rules)
 }
 

@@ -301,8 +301,8 @@ fn find_credentials<'a>(
         Challenger::Proxy => HeaderId::ProxyAuthorization,
     };
     let mut unreadable = None;
-    for header in request.headers().filter(|header| header.id == id) {
-        match Credentials::parse(header.value) {
+    for value in request.header_lines(id) {
+        match Credentials::parse(value) {
             Ok(credentials) if credentials.realm.raw().eq_ignore_ascii_case(realm) => {
                 return Ok(Some(credentials));
             }

@@ -65,9 +65,7 @@ impl OperationId {
             feed(request.header(id).unwrap_or_default());
         }
         for id in [HeaderId::Contact, HeaderId::Authorization] {
-            for header in request.headers().filter(|header| header.id == id) {
-                feed(header.value);
-            }
+            request.header_lines(id).for_each(&mut feed);
             feed(b"");
         }
         Self(hash.finish128().as_u128())

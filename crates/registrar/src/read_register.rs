@@ -160,7 +160,7 @@ impl Outbound {
     /// Outbound needs us as the first hop, or a first hop that put `ob` in the Path value it added: the last
     /// one, as later hops put theirs before it (RFC 5626 sections 5.1 and 6).
     fn of(request: Message<'_>) -> Self {
-        let is_first_hop = request.vias().nth(1).is_none();
+        let is_first_hop = request.values(HeaderId::Via).nth(1).is_none();
         let is_possible = is_first_hop || request.paths().last().is_some_and(|path| path.is_ok_and(has_ob));
         Self { is_supported: request.has_token(HeaderId::Supported, b"outbound"), is_possible }
     }

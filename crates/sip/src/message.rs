@@ -185,6 +185,15 @@ impl<'a> Message<'a> {
         Some(line.value.of(self.bytes))
     }
 
+    /// The value lines of this header in order, each as [`Self::header`] gives it.
+    pub fn header_lines(self, id: HeaderId) -> impl Iterator<Item = &'a [u8]> {
+        let is_there = id == HeaderId::Other || self.has(id);
+        let is_repeated = id == HeaderId::Other || self.index.repeated & id.bit() != 0;
+        let lines = if is_there { self.index.lines.as_slice() } else { &[] };
+        let count = if is_repeated { lines.len() } else { 1 };
+        lines.iter().filter(move |line| line.id == id).take(count).map(move |line| line.value.of(self.bytes))
+    }
+
     /// The first value line of the header of this name, in any case; knows compact forms of known headers.
     pub fn header_named(self, name: &[u8]) -> Option<&'a [u8]> {
         let id = HeaderId::from_name(name);
@@ -350,8 +359,10 @@ impl<'a> Message<'a> {
     ///
     /// Whether the Request-URI's scheme, the method or an extension is supported is the caller's business.
     ///
-    /// Errors: [`HeaderError`]. Source: RFC 3261 sections 8.1.1, 8.2.2 and 16.3, RFC 4475.
-    pub fn check_mandatory(self) -> Result<(), HeaderError> {
+    /// Returns the topmost Via, which whoever goes on needs. Errors: [`HeaderError`]. Source: RFC 3261
+    /// sections
+    /// 8.1.1, 8.2.2 and 16.3, RFC 4475.
+    pub fn check_mandatory(self) -> Result<Via<'a>, HeaderError> {
         let repeated = self.index.repeated & const { set(SINGLE) };
         if repeated != 0 {
             let header = SINGLE.into_iter().find(|id| repeated & id.bit() != 0).unwrap_or(HeaderId::Other);
@@ -362,7 +373,7 @@ impl<'a> Message<'a> {
             return Err(HeaderError::Missing { header });
         }
         self.check_list_lengths()?;
-        self.top_via()?;
+        let via = self.top_via()?;
         self.from()?;
         self.to()?;
         self.call_id()?;
@@ -377,7 +388,7 @@ impl<'a> Message<'a> {
                 return Err(HeaderError::RequestUri(UriError::Headers));
             }
         }
-        Ok(())
+        Ok(via)
     }
 
     /// Looks for commas first, those inside of quotes too: a line has at most one element more, or in a short
@@ -444,7 +455,7 @@ mod tests {
         );
         let mut index = Index::new();
         index.parse(text.as_bytes(), Framing::Datagram).unwrap();
-        index.view(text.as_bytes()).check_mandatory()
+        index.view(text.as_bytes()).check_mandatory().map(drop)
     }
 
     #[test]

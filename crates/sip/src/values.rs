@@ -14,7 +14,9 @@ pub struct Values<'a> {
 
 impl<'a> Values<'a> {
     pub(crate) fn new(message: Message<'a>, id: HeaderId) -> Self {
-        Self { bytes: message.bytes, lines: message.index.lines.iter(), id, split: Split::new(&[]) }
+        let is_there = id == HeaderId::Other || message.has(id);
+        let lines = if is_there { message.index.lines.as_slice() } else { &[] };
+        Self { bytes: message.bytes, lines: lines.iter(), id, split: Split::new(&[]) }
     }
 }
 

@@ -216,7 +216,7 @@ fn a_defective_request_can_still_be_answered() {
         let message = index.view(&case.bytes);
         let status = match framed {
             Err(error) => error.status().unwrap(),
-            Ok(()) => message.check_mandatory().map_or_else(HeaderError::status, |()| 420),
+            Ok(()) => message.check_mandatory().map_or_else(HeaderError::status, |_via| 420),
         };
         let mut out = Vec::new();
         sip::ResponseBuilder::new(message, status, b"").to_tag(b"t").write_to(&mut out);

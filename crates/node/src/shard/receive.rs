@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::Peer;
-use sip::{Framing, FramingError, HeaderError, Message, OwnedMessage};
+use sip::{Framing, FramingError, HeaderError, Message, OwnedMessage, Via};
 
 use super::{Origin, Shard, Turn, mail::Mail, stun};
 use crate::peers::Identity;
@@ -68,16 +68,17 @@ impl Shard {
             if *origin == Origin::Phone && message.bytes().len() > self.settings.message_bytes_max {
                 return self.malformed(peer, message, FramingError::MessageTooLarge);
             }
-            if let Err(error) = message.check_mandatory() {
-                return self.bad_header(peer, message, &error);
-            }
+            let via = match message.check_mandatory() {
+                Ok(via) => via,
+                Err(error) => return self.bad_header(peer, message, &error),
+            };
             if self.answer_options_at_once(peer, message) {
                 return;
             }
             if *origin == Origin::Phone && self.challenge_at_once(turn, &peer, message) {
                 return;
             }
-            match marked(message, &peer) {
+            match marked(message, &via, &peer) {
                 Ok(message) => self.give(turn, peer, message, origin),
                 Err(error) => self.malformed(peer, message, error),
             }
@@ -144,10 +145,9 @@ impl Shard {
 
 /// The request as kept, with `received` and `rport` where they are needed (RFC 3261 section 18.2.1, RFC
 /// 3581).
-fn marked(message: Message<'_>, peer: &Peer) -> Result<OwnedMessage, FramingError> {
-    let needs_mark = message.top_via().is_ok_and(|via| {
-        via.rport().is_some() || via.host_address() != Some(peer.remote.ip()) || via.received().is_some()
-    });
+fn marked(message: Message<'_>, via: &Via<'_>, peer: &Peer) -> Result<OwnedMessage, FramingError> {
+    let needs_mark =
+        via.rport().is_some() || via.host_address() != Some(peer.remote.ip()) || via.received().is_some();
     if needs_mark {
         OwnedMessage::from_view_marked(message, peer.remote.ip(), peer.remote.port())
     } else {
