@@ -1,7 +1,8 @@
-//! The repository's own chores: `cargo xtask tidy|ci|fix|sim|instructions|fuzz`.
+//! The repository's own chores: `cargo xtask tidy|rfc|ci|fix|sim|instructions|fuzz`.
 
 mod commands;
 mod instructions;
+mod rfc;
 mod tidy;
 
 use std::process::ExitCode;
@@ -9,7 +10,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask CHORE
 
-  tidy                 check the rules of style and the dependency table
+  tidy                 check the rules of style, the dependency table and the table of RFCs
+  rfc                  make docs/rfc/README.md from docs/rfc/registry.toml
   ci                   what .ci/run runs: format, lints, tidy, every test, instruction gate, bounded fuzz
   fix                  format and apply the compiler's suggestions
   sim [ARGS]           simulate pools and faults: --seeds N, --seed S --trace
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let done = match chore.as_str() {
         "tidy" => tidy::run(),
+        "rfc" => rfc::generate(),
         "ci" => commands::ci(),
         "fix" => commands::fix(),
         "sim" => commands::sim(&rest),

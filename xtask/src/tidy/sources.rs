@@ -52,14 +52,32 @@ const CLOCK_READERS: [&str; 6] = [
 /// is free.
 const SLEEPERS: [&str; 2] = ["e2e/", "crates/store/src/lock.rs"];
 
+/// One Rust file of the repository.
+pub struct SourceFile {
+    /// Its path from the repository's root.
+    pub path: String,
+    /// All of it.
+    pub text: String,
+}
+
 /// Checks every tracked or new Rust file.
 pub fn check() -> Result<Vec<String>> {
     let mut breaches = Vec::new();
-    for file in files()? {
-        let text = fs::read_to_string(root().join(&file)).with_context(|| file.clone())?;
-        check_file(&file, &text, &mut breaches);
+    for file in source_files()? {
+        check_file(&file.path, &file.text, &mut breaches);
     }
     Ok(breaches)
+}
+
+/// Every tracked or new Rust file.
+///
+/// Errors: git cannot be asked, or a file cannot be read.
+pub fn source_files() -> Result<Vec<SourceFile>> {
+    let read = |path: String| {
+        let text = fs::read_to_string(root().join(&path)).with_context(|| path.clone())?;
+        Ok(SourceFile { path, text })
+    };
+    files()?.into_iter().map(read).collect()
 }
 
 fn check_file(file: &str, text: &str, breaches: &mut Vec<String>) {
