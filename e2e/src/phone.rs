@@ -308,11 +308,21 @@ impl Phone {
     ///
     /// Errors: no final response in time.
     pub fn message(&self, to: &str, text: &str) -> Result<Answer> {
+        self.message_with(to, text, &[])
+    }
+
+    /// The same with further headers.
+    ///
+    /// Errors: no final response in time.
+    pub fn message_with(&self, to: &str, text: &str, headers: &[(&str, &str)]) -> Result<Answer> {
         let uri = format!("sip:{to}@example.com");
         let (call_id, tag) = (fresh(), fresh());
         self.line.ask("MESSAGE", &uri, ANSWER_WITHIN, |attempt| {
             let mut request = self.line.outside("MESSAGE", &uri, &call_id, &tag, attempt);
             request = request.with("Content-Type", "text/plain");
+            for (name, value) in headers {
+                request = request.with(name, *value);
+            }
             request.body = text.as_bytes().to_vec();
             request
         })

@@ -208,6 +208,25 @@ fn phones_call_each_other_within_a_pool_and_between_pools_over_every_transport()
 }
 
 #[test]
+fn what_a_phone_asserts_of_an_identity_reaches_nobody() {
+    let deployment = Deployment::running(Timing::DEFAULT).unwrap();
+    let caller = Phone::new(&deployment, "1001", Via::Udp, "east1", "127.0.0.1").unwrap();
+    let near = Phone::new(&deployment, "1002", Via::Tcp, "east1", "127.0.0.1").unwrap();
+    let far = Phone::new(&deployment, "2001", Via::Udp, "west1", "127.0.0.1").unwrap();
+    for phone in [&caller, &near, &far] {
+        assert_eq!(phone.register(300).unwrap().status, 200);
+    }
+    let asserted =
+        [("P-Asserted-Identity", "<sip:1009@example.com>"), ("p-asserted-identity", "<tel:+15551009>")];
+    for (phone, user) in [(&near, "1002"), (&far, "2001")] {
+        let sent = caller.message_with(user, "it is the boss", &[asserted[0], asserted[1], ("X-Kept", "1")]);
+        assert_eq!(sent.unwrap().status, 200);
+        let message = phone.received("MESSAGE").pop().unwrap();
+        assert_eq!((message.header("P-Asserted-Identity"), message.header("X-Kept")), (None, Some("1")));
+    }
+}
+
+#[test]
 fn a_call_rings_every_device_and_nobody_else() {
     let deployment = Deployment::running(Timing::DEFAULT).unwrap();
     let phone = |user: &str, via| Phone::new(&deployment, user, via, "east1", "127.0.0.1").unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::Peer;
-use sip::{Framing, FramingError, HeaderError, Message, OwnedMessage, Via};
+use sip::{Framing, FramingError, HeaderError, HeaderId, Message, OwnedMessage, Rewrite, Via};
 
 use super::{Origin, Shard, Turn, mail::Mail, stun};
 use crate::peers::Identity;
@@ -78,17 +78,23 @@ impl Shard {
             if *origin == Origin::Phone && self.challenge_at_once(turn, &peer, message) {
                 return;
             }
-            match marked(message, &via, &peer) {
+            match kept(message, &via, &peer, origin) {
                 Ok(message) => self.give(turn, peer, message, origin),
                 Err(error) => self.malformed(peer, message, error),
             }
         } else {
-            self.received_response(turn, peer, message);
+            self.received_response(turn, peer, message, origin);
         }
     }
 
     /// A response is ours when its topmost Via is; its branch says which shard's.
-    fn received_response(&mut self, turn: &Turn<'_>, peer: Peer, message: Message<'_>) {
+    fn received_response(&mut self, turn: &Turn<'_>, peer: Peer, message: Message<'_>, origin: &Origin) {
+        if asserts_identity(message, origin) {
+            return match Rewrite::new(message).remove(HeaderId::PAssertedIdentity).to_message() {
+                Ok(message) => self.received_response(turn, peer, message.view(), origin),
+                Err(_never_with_a_header_less) => self.shared.counters.messages_malformed.add(),
+            };
+        }
         let Ok(via) = message.top_via() else { return self.shared.counters.messages_malformed.add() };
         let shard = via.branch().and_then(shard_of);
         let is_ours = self.legs.is_own_sent_by(via.host, via.port);
@@ -143,9 +149,24 @@ impl Shard {
     }
 }
 
+/// Whether somebody says who a user is whom we do not trust to know: a phone (RFC 3325 section 5).
+fn asserts_identity(message: Message<'_>, origin: &Origin) -> bool {
+    message.has(HeaderId::PAssertedIdentity) && *origin == Origin::Phone
+}
+
 /// The request as kept, with `received` and `rport` where they are needed (RFC 3261 section 18.2.1, RFC
-/// 3581).
-fn marked(message: Message<'_>, via: &Via<'_>, peer: &Peer) -> Result<OwnedMessage, FramingError> {
+/// 3581), and without an identity that a phone asserts.
+fn kept(
+    message: Message<'_>,
+    via: &Via<'_>,
+    peer: &Peer,
+    origin: &Origin,
+) -> Result<OwnedMessage, FramingError> {
+    if asserts_identity(message, origin) {
+        let mut rewrite = Rewrite::new(message);
+        rewrite.remove(HeaderId::PAssertedIdentity).mark_top_via(peer.remote.ip(), peer.remote.port());
+        return rewrite.to_message();
+    }
     let needs_mark =
         via.rport().is_some() || via.host_address() != Some(peer.remote.ip()) || via.received().is_some();
     if needs_mark {
