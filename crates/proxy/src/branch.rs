@@ -24,9 +24,9 @@ pub enum BranchFailure {
     /// No response in time: as a 408 (RFC 3261 section 16.6 step 7), never sent upstream for a request that
     /// is no INVITE (RFC 4320).
     Timeout,
-    /// The transport could not deliver: as a 503 (16.9).
+    /// The transport could not deliver, or nobody knows whether it did: as a 503 (16.9).
     Transport,
-    /// No address, or nobody there: as a 503.
+    /// Nothing has left: there is no address, or no connection could be made: as a 503.
     Unreachable,
     /// We have no room for the transaction: a 503 that may go upstream, because it is our own overload (16.7
     /// step 6).

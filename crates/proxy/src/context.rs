@@ -125,7 +125,8 @@ impl Context {
         }
         let response = match failure {
             BranchFailure::Timeout => Final::Own(408),
-            BranchFailure::Transport | BranchFailure::Unreachable => Final::Own(503),
+            BranchFailure::Transport => Final::Own(503),
+            BranchFailure::Unreachable => Final::Unsent,
             BranchFailure::Full => Final::Overload,
         };
         self.branch_ended(now, key, response, shared);

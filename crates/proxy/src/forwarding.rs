@@ -124,11 +124,15 @@ impl Outgoing<'_> {
 
     /// Takes our own values out of Route and puts those of the target in (16.4, 16.6 step 6).
     fn edit_routes<'r>(&'r self, rewrite: &mut Rewrite<'r>, strict: Option<&'r StrictNextHop>) {
-        for _ in 0..self.routing.popped {
-            rewrite.pop_top_route();
-        }
-        if self.routing.is_repaired {
-            rewrite.pop_last_route();
+        if self.routing.is_route_ours {
+            rewrite.remove_route_all();
+        } else {
+            for _ in 0..self.routing.popped {
+                rewrite.pop_top_route();
+            }
+            if self.routing.is_repaired {
+                rewrite.pop_last_route();
+            }
         }
         let mut routes = self.target.routes.iter();
         if let Some(strict) = strict {
@@ -171,6 +175,9 @@ fn route_uri(route: &[u8]) -> &[u8] {
 
 /// The Route values that are not ours, as 16.4 leaves them.
 pub(crate) fn remaining_routes<'a>(request: Message<'a>, routing: Routing) -> SmallVec<[&'a [u8]; 4]> {
+    if routing.is_route_ours {
+        return SmallVec::new();
+    }
     let mut routes: SmallVec<[&'a [u8]; 4]> =
         request.values(HeaderId::Route).skip(usize::from(routing.popped)).collect();
     if routing.is_repaired {

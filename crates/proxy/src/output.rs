@@ -104,6 +104,9 @@ pub enum Output {
         server: ServerTransaction,
         /// The request as received.
         request: Arc<OwnedMessage>,
+        /// Whether every failure was [`crate::BranchFailure::Unreachable`]: nothing has left, so that another
+        /// way may be tried without anybody getting the request twice.
+        is_unsent: bool,
     },
     /// Start a client transaction for a CANCEL, tagged with [`BranchKey::NONE`], to the very peer the request
     /// of the branch went to.

@@ -29,6 +29,8 @@ pub struct Routing {
     pub(crate) is_repaired: bool,
     /// Whether Proxy-Authorization was for us.
     pub(crate) is_authorization_ours: bool,
+    /// Whether the values that remain are for a proxy in whose place we act.
+    pub(crate) is_route_ours: bool,
 }
 
 impl Routing {
@@ -36,6 +38,12 @@ impl Routing {
     /// section 22.3).
     pub const fn with_authorization_consumed(self) -> Self {
         Self { is_authorization_ours: true, ..self }
+    }
+
+    /// The same, and what remains of Route is not forwarded either: it names a proxy of the same operator that
+    /// is gone, and this one does what it would have done (16.4, 16.6 step 6).
+    pub const fn with_route_consumed(self) -> Self {
+        Self { is_route_ours: true, ..self }
     }
 }
 
@@ -106,7 +114,7 @@ pub fn preprocess<'a>(
     let arrival_route = repaired_by.or(own_routes.first().copied());
     let departure_route = own_routes.last().copied().or(repaired_by);
     let (request_uri, has_maddr) = strip_own_maddr(request_uri, from, own)?;
-    let routing = Routing { popped, is_repaired, is_authorization_ours: false };
+    let routing = Routing { popped, is_repaired, ..Routing::default() };
     Ok(Preprocessed { request_uri, routing, routes, arrival_route, departure_route, has_maddr })
 }
 

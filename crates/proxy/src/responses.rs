@@ -14,6 +14,8 @@ pub(crate) enum Final {
     /// What we make of a branch that gave none: 408, 430 seen as 480, 487, 500, 513, or 503 for want of a
     /// way.
     Own(u16),
+    /// What stands for a 503 where the request has not even left.
+    Unsent,
     /// A 503 because we are full ourselves; the only one that may go upstream as it is.
     Overload,
 }
@@ -24,7 +26,7 @@ impl Final {
         match self {
             Self::Received(response) => response.view().status(),
             Self::Own(status) => *status,
-            Self::Overload => 503,
+            Self::Unsent | Self::Overload => 503,
         }
     }
 
@@ -33,7 +35,7 @@ impl Final {
     pub(crate) fn leaves_device_open(&self) -> bool {
         match self {
             Self::Received(_) => matches!(self.status(), 408 | 430),
-            Self::Own(_) | Self::Overload => true,
+            Self::Own(_) | Self::Unsent | Self::Overload => true,
         }
     }
 }
@@ -48,7 +50,10 @@ pub(crate) enum Best {
     /// Our own 503 with Retry-After.
     Overload,
     /// Nobody could be reached: the driver answers ([`crate::Output::Unreachable`]).
-    Unreachable,
+    Unreachable {
+        /// Whether the request has not left on any branch.
+        is_unsent: bool,
+    },
     /// Nothing at all (RFC 4320 section 4.2).
     Nothing,
 }
@@ -86,9 +91,16 @@ impl Responses {
             None => Best::Nothing,
             Some(Final::Overload) => Best::Overload,
             // The last in rank: all others are 503s too.
-            Some(response @ (Final::Received(_) | Final::Own(_))) if response.status() == 503 => {
-                if self.is_503_received() { Best::Own(500) } else { Best::Unreachable }
+            Some(response @ (Final::Received(_) | Final::Own(_) | Final::Unsent))
+                if response.status() == 503 =>
+            {
+                if self.is_503_received() {
+                    Best::Own(500)
+                } else {
+                    Best::Unreachable { is_unsent: self.is_unsent() }
+                }
             }
+            Some(Final::Unsent) => Best::Own(500),
             Some(Final::Own(status)) => Best::Own(*status),
             Some(Final::Received(response)) => Best::Forward(Arc::clone(response)),
         }
@@ -96,6 +108,10 @@ impl Responses {
 
     fn is_503_received(&self) -> bool {
         self.0.iter().any(|response| matches!(response, Final::Received(_)) && response.status() == 503)
+    }
+
+    fn is_unsent(&self) -> bool {
+        self.0.iter().all(|response| matches!(response, Final::Unsent))
     }
 
     /// The 401 and 407 responses other than `chosen`, whose challenges join it (16.7 step 7).
@@ -107,7 +123,7 @@ impl Responses {
             Final::Received(other) if is_challenge(candidate.status()) && !Arc::ptr_eq(other, chosen) => {
                 Some(other)
             }
-            Final::Received(_) | Final::Own(_) | Final::Overload => None,
+            Final::Received(_) | Final::Own(_) | Final::Unsent | Final::Overload => None,
         })
     }
 }
@@ -145,8 +161,8 @@ const fn rank_in_4xx(status: u16) -> u8 {
 fn rank_in_5xx(candidate: &Final) -> u8 {
     match candidate {
         Final::Overload => 1,
-        Final::Received(_) | Final::Own(_) if candidate.status() == 503 => 2,
-        Final::Received(_) | Final::Own(_) => 0,
+        Final::Received(_) | Final::Own(_) | Final::Unsent if candidate.status() == 503 => 2,
+        Final::Received(_) | Final::Own(_) | Final::Unsent => 0,
     }
 }
 
@@ -169,7 +185,7 @@ mod tests {
             Best::Forward(response) => response.view().status(),
             Best::Own(status) => status,
             Best::Overload => 503,
-            Best::Unreachable => panic!("somebody answered"),
+            Best::Unreachable { .. } => panic!("somebody answered"),
             Best::Nothing => 0,
         }
     }
@@ -234,15 +250,25 @@ mod tests {
             let mut responses = Responses::default();
             responses.push(Final::Own(503));
             responses.push(Final::Own(503));
-            assert!(matches!(responses.best(true, false), Best::Unreachable));
+            assert!(matches!(responses.best(true, false), Best::Unreachable { is_unsent: false }));
             if timed_out {
                 responses.push(Final::Own(408));
                 assert!(matches!(responses.best(true, false), Best::Own(408)));
-                assert!(matches!(responses.best(false, false), Best::Unreachable));
+                assert!(matches!(responses.best(false, false), Best::Unreachable { is_unsent: false }));
             } else {
                 responses.push(Final::Received(reply(&request("INVITE", "X: y"), 404, &[])));
                 assert!(matches!(responses.best(true, false), Best::Forward(_)));
             }
         }
+    }
+    #[test]
+    fn only_a_request_that_left_on_no_branch_was_not_sent() {
+        let mut responses = Responses::default();
+        responses.push(Final::Unsent);
+        responses.push(Final::Unsent);
+        assert!(matches!(responses.best(false, false), Best::Unreachable { is_unsent: true }));
+
+        responses.push(Final::Own(503));
+        assert!(matches!(responses.best(true, false), Best::Unreachable { is_unsent: false }));
     }
 }

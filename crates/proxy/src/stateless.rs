@@ -57,6 +57,8 @@ fn invariant(request: Message<'_>, key: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::testing::{PREFIX, message, request, target, values};
 
@@ -116,5 +118,24 @@ mod tests {
         assert_eq!(values(&sent, "Max-Forwards"), ["69"]);
         assert!(values(&sent, "Route").is_empty() && values(&sent, "Record-Route").is_empty());
         assert_eq!(values(&sent, "Via").len(), 2);
+    }
+    #[test]
+    fn in_place_of_a_proxy_that_is_gone_nothing_of_its_route_is_forwarded() {
+        let bye = request(
+            "BYE",
+            "Max-Forwards: 70\r\nRoute: <sip:p;lr>, <sip:gone:5071;lr>\r\nRoute: <sip:gone;lr>",
+        );
+        let routing = Routing { popped: 1, ..Routing::default() }.with_route_consumed();
+        let plain = target("sip:b@h", 0);
+        let over_a_path = Target { routes: vec![Bytes::from_static(b"<sip:flow@q;lr>")], ..plain.clone() };
+
+        let routes = |target: &Target| {
+            let sent = forward(bye.view(), routing, target, &Settings::default(), PREFIX).unwrap();
+            assert_eq!(sent.view().request_uri(), b"sip:b@h");
+            values(&sent, "Route")
+        };
+
+        assert!(routes(&plain).is_empty());
+        assert_eq!(routes(&over_a_path), ["<sip:flow@q;lr>"]);
     }
 }

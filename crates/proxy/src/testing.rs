@@ -140,6 +140,8 @@ pub(crate) struct Bench {
     pub(crate) diverted: Vec<DiversionCause>,
     /// How often nobody could be reached; the driver on this bench answers as for a user of ours.
     pub(crate) unreachable: usize,
+    /// Those of them that have not left.
+    pub(crate) unsent: usize,
     pub(crate) finished: usize,
 }
 
@@ -159,6 +161,7 @@ impl Bench {
             terminated: Vec::new(),
             redirected: Vec::new(),
             unreachable: 0,
+            unsent: 0,
             diverted: Vec::new(),
             finished: 0,
             has_other_callers: false,
@@ -248,9 +251,10 @@ impl Bench {
                     assert_eq!(response.view().status(), status);
                     self.responses.push(Arc::new(response));
                 }
-                Output::Unreachable { server, request } => {
+                Output::Unreachable { server, request, is_unsent } => {
                     assert_eq!(server, CALLER);
                     self.unreachable += 1;
+                    self.unsent += usize::from(is_unsent);
                     self.responses.push(reply(&request, 480, &[]));
                 }
                 Output::Terminate { branch } => self.terminated.push(branch),

@@ -39,7 +39,7 @@ impl Context {
                 self.respond(response.view().status(), out, shared);
             }
             // Whatever kept a branch from answering, the caller that cancelled waits for this one.
-            Best::Own(_) | Best::Overload | Best::Unreachable if is_cancelled => {
+            Best::Own(_) | Best::Overload | Best::Unreachable { .. } if is_cancelled => {
                 self.respond_own(&open, 487, None, shared)
             }
             Best::Own(status) => self.respond_own(&open, status, None, shared),
@@ -47,9 +47,9 @@ impl Context {
                 let retry_after_s = shared.settings.retry_after_s;
                 self.respond_own(&open, 503, Some(retry_after_s), shared);
             }
-            Best::Unreachable => {
+            Best::Unreachable { is_unsent } => {
                 let (server, request) = (self.server, Arc::clone(&open.request));
-                shared.outputs.push_back(Output::Unreachable { server, request });
+                shared.outputs.push_back(Output::Unreachable { server, request, is_unsent });
             }
             Best::Nothing => {}
         }

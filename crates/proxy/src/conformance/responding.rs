@@ -195,7 +195,12 @@ fn step_6_a_503_becomes_a_500_unless_we_are_full_ourselves() {
     let mut unreachable = Bench::inviting(&[1000, 1000]);
     unreachable.fail(0, BranchFailure::Unreachable);
     unreachable.fail(1, BranchFailure::Transport);
-    assert_eq!((unreachable.unreachable, unreachable.finished), (1, 1));
+    assert_eq!((unreachable.unreachable, unreachable.unsent, unreachable.finished), (1, 0, 1));
+
+    let mut unsent = Bench::inviting(&[1000, 1000]);
+    unsent.fail(0, BranchFailure::Unreachable);
+    unsent.fail(1, BranchFailure::Unreachable);
+    assert_eq!((unsent.unreachable, unsent.unsent, unsent.finished), (1, 1, 1));
 
     let mut mixed = Bench::inviting(&[1000, 1000]);
     mixed.fail(0, BranchFailure::Transport);
