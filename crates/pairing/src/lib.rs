@@ -14,6 +14,7 @@ mod order;
 mod ownership;
 mod promise;
 mod record;
+mod request;
 mod settings;
 
 pub use authority::{Authority, Contact, Service, Standing};
@@ -29,6 +30,7 @@ pub use order::{
 pub use ownership::Ownership;
 pub use promise::{Ask, PromiseAnswer, PromiseRequest, Refusal, Verdict};
 pub use record::{OwnershipRecord, PoolState, RecordVersion, StoredRecord, Tenure};
+pub use request::{OwnerLink, RequestDecision, decide_request};
 #[doc(hidden)]
 pub use settings::Planted;
 pub use settings::{Parties, Settings};
