@@ -226,3 +226,180 @@ fn phones_of_a_dead_branch_appliance_are_called_and_so_are_those_that_registered
         "a phone that registered while the appliance was away is reached through it {back:?} after its return"
     );
 }
+
+/// What a phone of east is answered that registers at west: never 200 while west is not the owner.
+fn assert_not_registered(phone: &Phone) {
+    phone.use_server(Deployment::sip("west1"));
+    let answer = phone.register_within(300, REFUSAL).unwrap();
+    assert!([302, 503].contains(&answer.status), "{:?}", answer.message);
+}
+
+/// The first 200 of a phone to a MESSAGE, how many were sent for that, and how long it took since `began`.
+fn first_reached(caller: &Phone, user: &str, began: Instant) -> (Duration, usize) {
+    let mut sent = 0;
+    wait_for("a phone to be reached", LIMIT, || {
+        sent += 1;
+        // Who asks while nobody knows of the cut yet waits in vain.
+        Ok(caller.message(user, "hello").ok().filter(|answer| answer.status == 200).map(drop))
+    })
+    .unwrap();
+    (began.elapsed(), sent)
+}
+
+#[test]
+fn phones_of_a_pool_that_has_just_died_are_reached_through_its_partner_before_the_takeover() {
+    let deployment = Deployment::running(Timing::DEFAULT).unwrap();
+    let at_east = |user: &str, via: Via| phone(&deployment, user, via, "east1");
+    let udp = [at_east("1003", Via::Udp), at_east("1004", Via::Udp)];
+    let lost = [at_east("1005", Via::Tcp), at_east("1006", Via::Tls)];
+    // One of its flows ends at west.
+    let _dead_flow = at_east("1007", Via::Tcp);
+    let two_flows = phone(&deployment, "1007", Via::Tcp, "west1");
+    let quiet = at_east("1008", Via::Udp);
+    let busy = ["user", "settings", "set", "sip:1008@example.com", "--do-not-disturb", "on"];
+    assert_eq!(deployment.tandem(&busy, b"").unwrap().code, 0);
+    let caller = phone(&deployment, "2003", Via::Udp, "west1");
+    let branch = phone(&deployment, "3003", Via::Udp, "branch1a");
+    wait_kept(&deployment, "west1", "east", 7);
+    let is_quiet = || Ok(caller.call(quiet.user())?.err().is_some_and(|answer| answer.status == 486));
+    wait_until("do-not-disturb", LIMIT, is_quiet).unwrap();
+    reach_all(&caller, udp.iter().chain(&lost));
+    assert_eq!(branch.message("1003", "hello").unwrap().status, 200);
+    let up = caller.call("1004").unwrap().unwrap();
+    udp[1].wait_acknowledged().unwrap();
+    assert_eq!(counter(&deployment, "west1", "requests_by_copy"), 0, "the owner lives");
+    let (registers, spooled) =
+        ["registers_accepted", "call_records_spooled"].map(|name| counter(&deployment, "west1", name)).into();
+
+    deployment.kill("east1").unwrap();
+    let killed = Instant::now();
+    let (first, sent) = first_reached(&caller, "1003", killed);
+    let all = reach_all(&caller, udp.iter().chain([&two_flows]));
+    let at_branch = first_reached(&branch, "1003", Instant::now());
+    assert_eq!(up.bye().unwrap().status, 200, "past the dead server, which is in the route set");
+    udp[1].wait_ended().unwrap();
+    udp.iter().chain([&two_flows]).for_each(|phone| call(&caller, phone));
+    let refused = caller.call(quiet.user()).unwrap().unwrap_err();
+    lost.iter().for_each(|phone| assert_unreachable(&caller, phone.user()));
+    let everything = killed.elapsed();
+    assert_not_registered(&udp[0]);
+    assert_eq!(refused.status, 486, "as the user wishes: {:?}", refused.message);
+    assert_eq!(deployment.service("west1", "east").unwrap(), None, "nobody serves them yet");
+    assert_eq!(counter(&deployment, "west1", "registers_accepted"), registers);
+    assert!(first < Duration::from_secs(1), "{first:?}");
+    assert!(everything < Duration::from_secs(8), "{everything:?}");
+    println!(
+        "east killed: its first phone is reached through west {first:?} after SIGKILL (message {sent}), all \
+         others in {all:?}, from the branch in {:?} (message {}); calls, the end of a call from before, a \
+         user who is quiet and two phones without a way: done {everything:?} after it",
+        at_branch.0, at_branch.1
+    );
+
+    // The silence is known now; long before anybody serves.
+    let by_copy = counter(&deployment, "west1", "requests_by_copy");
+    wait_until("the link to east to count as down", LIMIT, || {
+        let answer = caller.message("1005", "hello")?;
+        Ok(answer.status == 480 && killed.elapsed() > Duration::from_secs(4))
+    })
+    .unwrap();
+    call(&caller, &udp[0]);
+    assert_unreachable(&caller, "1006");
+    assert!(counter(&deployment, "west1", "requests_by_copy") > by_copy);
+    let is_spooled = || Ok(counter(&deployment, "west1", "call_records_spooled") > spooled);
+    wait_until("the records of these calls to wait for the owner", LIMIT, is_spooled).unwrap();
+    assert_eq!(deployment.service("west1", "east").unwrap(), None, "nobody serves them yet");
+
+    deployment.wait_serving("west1", "east", Some("resiliency"), LIMIT).unwrap();
+    let taken_over = killed.elapsed();
+    let by_copy = counter(&deployment, "west1", "requests_by_copy");
+    assert_eq!(udp[0].register(300).unwrap().status, 200);
+    call(&caller, &udp[0]);
+    assert_eq!(counter(&deployment, "west1", "requests_by_copy"), by_copy, "west is the owner now");
+    println!("taken over after {taken_over:?}; {by_copy} requests by the copy before that");
+}
+
+#[test]
+fn two_pools_that_do_not_see_each_other_call_by_the_copies_and_register_nobody_twice() {
+    let deployment = Deployment::running(Timing::FAST).unwrap();
+    let (udp, tcp) =
+        (phone(&deployment, "1003", Via::Udp, "east1"), phone(&deployment, "1005", Via::Tcp, "east1"));
+    let stray = Phone::new(&deployment, "1004", Via::Udp, "west1", "127.0.0.1").unwrap();
+    let caller = phone(&deployment, "2003", Via::Udp, "west1");
+    wait_kept(&deployment, "west1", "east", 2);
+    reach_all(&caller, [&udp, &tcp].into_iter());
+    let registers = counter(&deployment, "west1", "registers_accepted");
+
+    deployment.namespace().cut("127.0.1.1", "127.0.2.1").unwrap();
+    let (reached, sent) = first_reached(&caller, "1003", Instant::now());
+    let (began, mut calls) = (Instant::now(), 0);
+    while began.elapsed() < Duration::from_secs(u64::from(Timing::FAST.takeover_s) + 2) {
+        call(&caller, &udp);
+        calls += 1;
+        assert_unreachable(&caller, "1005");
+        assert_not_registered(&stray);
+        assert_eq!(udp.register(300).unwrap().status, 200, "its owner lives");
+    }
+    assert_eq!(udp.received("INVITE").len(), calls, "each call rang once");
+    assert_eq!(counter(&deployment, "west1", "registers_accepted"), registers);
+    assert_eq!(deployment.service("east1", "east").unwrap().as_deref(), Some("full"));
+    let servers: Vec<String> =
+        deployment.registrations("1003").unwrap().into_iter().map(|(server, _)| server).collect();
+    assert_eq!(servers, ["east1"]);
+
+    deployment.namespace().heal().unwrap();
+    let healed = Instant::now();
+    let (by_owner, _) = first_reached(&caller, "1005", healed);
+    let by_copy = counter(&deployment, "west1", "requests_by_copy");
+    call(&caller, &udp);
+    call(&caller, &tcp);
+    assert_eq!(counter(&deployment, "west1", "requests_by_copy"), by_copy, "calls go by the owner again");
+    assert_eq!(udp.received("INVITE").len(), calls + 1, "each call rang once");
+    println!(
+        "link cut: a phone of the other pool reached after {reached:?} (message {sent}), {calls} calls by \
+         the copy; healed: by the owner after {by_owner:?}"
+    );
+}
+
+#[test]
+fn a_call_that_a_frozen_owner_has_rings_once_while_others_go_by_the_copy() {
+    // The lease outlives the freeze: when the owner goes on it deals with what it finds.
+    let timing = Timing { lease_s: 15, takeover_s: 30, hold_s: 120 };
+    let deployment = Deployment::running(timing).unwrap();
+    let called = phone(&deployment, "1003", Via::Udp, "east1");
+    let [first, second] = ["2003", "2004"].map(|user| phone(&deployment, user, Via::Udp, "west1"));
+    wait_kept(&deployment, "west1", "east", 1);
+    reach_all(&first, [&called].into_iter());
+    reach_all(&second, [&called].into_iter());
+
+    deployment.freeze("east1").unwrap();
+    let frozen = Instant::now();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| first.call("1003"));
+        let (reached, sent) = first_reached(&second, "1003", frozen);
+        call(&second, &called);
+        deployment.thaw("east1").unwrap();
+        let waited = waits.join().unwrap();
+        let answer = match waited.map(|call| call.map(drop)) {
+            Ok(Ok(())) => "200".to_owned(),
+            Ok(Err(refused)) => refused.status.to_string(),
+            Err(_) => "nothing".to_owned(),
+        };
+        println!(
+            "owner frozen: reached by the copy after {reached:?} (message {sent}); who called before that: \
+             {answer}"
+        );
+    });
+    let is_owner_back = || {
+        let before = counter(&deployment, "west1", "requests_by_copy");
+        let status = second.message("1003", "hello")?.status;
+        Ok(status == 200 && counter(&deployment, "west1", "requests_by_copy") == before)
+    };
+    let back = wait_until("requests to go by the owner", LIMIT, is_owner_back).unwrap();
+    let mut calls: Vec<String> =
+        called.received("INVITE").iter().map(|invite| invite.header("Call-ID").unwrap().to_owned()).collect();
+    let rung = calls.len();
+    calls.sort();
+    calls.dedup();
+    assert_eq!(calls.len(), rung, "a call rang twice: {calls:?}");
+    println!("{rung} calls rang, each once; by the owner again {back:?} after it went on");
+}

@@ -63,6 +63,8 @@ counters! {
     writes_unknown,
     /// Requests forwarded.
     requests_forwarded,
+    /// Requests routed by the copied bindings of a pool whose owner does not answer.
+    requests_by_copy,
     /// Requests refused because a table was full.
     requests_overloaded,
     /// Call records written into call logs by this server.

@@ -5,6 +5,7 @@
 //! shard.
 
 mod admission;
+mod by_copy;
 mod call_records;
 mod forward;
 mod held;
@@ -204,9 +205,11 @@ impl Shard {
             }
             Event::Malformed { peer, bytes, error } => self.malformed_stream(peer, &bytes, error),
             Event::Closed { peer, .. } => self.flow_closed(turn, &peer),
-            Event::ConnectFailed { peer, .. } | Event::SendFailed { peer, .. } => {
-                self.flow_failed(turn, &peer)
+            Event::ConnectFailed { peer, .. } => {
+                self.sent.never_connected(&peer);
+                self.flow_failed(turn, &peer);
             }
+            Event::SendFailed { peer, .. } => self.flow_failed(turn, &peer),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use model::{AddressOfRecord, Instant, PoolName};
-use pairing::{Authority, Contact, Parties, Service, Standing};
+use model::{AddressOfRecord, Instant, PoolName, ServerName};
+use pairing::{Authority, Contact, OwnerLink, Parties, RequestDecision, Service, Standing, decide_request};
 use registrar::Bindings;
 use store::{HotStore, SingleVoterHotStore, SqliteUserStore};
 use tokio::sync::watch;
@@ -79,8 +79,10 @@ pub struct Shared {
 pub enum Place {
     /// Here, under this authority.
     Here(Authority),
+    /// Here, by the copy of the bindings, because the owner does not answer: nothing may be written.
+    ByCopy,
     /// At another server.
-    Server(model::ServerName),
+    Server(ServerName),
     /// Nowhere at the moment; try again after so many seconds.
     Nowhere {
         /// Seconds until another attempt makes sense.
@@ -101,26 +103,43 @@ impl Shared {
 
     /// Where calls and messages for the users of a home pool are to be dealt with at `now`.
     pub fn place(&self, home: HomeIndex, authority: &AuthorityGuard<'_>, now: Instant) -> Place {
+        self.place_without(home, authority, now, None)
+    }
+
+    /// The same where a request to `gone` could not be sent just now: as if that server were silent.
+    pub fn place_without(
+        &self,
+        home: HomeIndex,
+        authority: &AuthorityGuard<'_>,
+        now: Instant,
+        gone: Option<&ServerName>,
+    ) -> Place {
         if let Some(held) = authority.holds(home, now) {
             return Place::Here(held);
         }
-        let claim = self.links.serving(home, now);
+        let decision = self.request_decision(home, authority, now, gone);
+        if let Some(RequestDecision::RouteByCopy) = decision {
+            return Place::ByCopy;
+        }
+        let claim = self.links.serving(home, now).filter(|claim| Some(&claim.server) != gone);
         if let Some(claim) = claim.as_ref().filter(|claim| claim.is_at_home) {
             return Place::Server(claim.server.clone());
         }
-        if let Some(backup) = self.backing_branch(home, authority, now) {
+        if let Some(backup) = self.backing_branch_without(home, authority, now, gone) {
             return Place::Here(backup);
         }
         if let Some(claim) = claim {
             return Place::Server(claim.server);
         }
-        match authority.standing(home) {
-            Some(Standing::Elsewhere { tenure, .. }) if tenure.owner != self.pool => {
-                let server = self.topology.servers_of(&tenure.owner).next();
-                server.map_or(Place::NOWHERE, |server| Place::Server(server.name.clone()))
-            }
-            Some(_) | None => Place::NOWHERE,
-        }
+        let server = match decision {
+            Some(RequestDecision::Forward { owner }) => self.topology.servers_of(owner).next(),
+            Some(
+                RequestDecision::Serve { .. } | RequestDecision::RouteByCopy | RequestDecision::Unavailable,
+            ) => None,
+            None if self.copies_branch(home, authority, now, gone) => return Place::ByCopy,
+            None => self.partner_of_silent(home, now, gone),
+        };
+        server.map_or(Place::NOWHERE, |server| Place::Server(server.name.clone()))
     }
 
     /// The authority over a branch's users while their appliance is silent: that over the users of its
@@ -131,14 +150,82 @@ impl Shared {
         authority: &AuthorityGuard<'_>,
         now: Instant,
     ) -> Option<Authority> {
+        self.backing_branch_without(home, authority, now, None)
+    }
+
+    fn backing_branch_without(
+        &self,
+        home: HomeIndex,
+        authority: &AuthorityGuard<'_>,
+        now: Instant,
+        gone: Option<&ServerName>,
+    ) -> Option<Authority> {
+        authority.holds(self.backed_with(home, now, gone)?, now)
+    }
+
+    /// The home pool whose owner backs up this branch, whose appliance is silent: its associated pool.
+    /// `None` where this pool will never be that.
+    fn backed_with(&self, home: HomeIndex, now: Instant, gone: Option<&ServerName>) -> Option<HomeIndex> {
         let branch = self.topology.pool(self.directory.homes().name(home)?)?;
         let associated = branch.associated_pool.as_ref()?;
         let follows = branch.settings.branch_recovery == BranchRecovery::Follow;
-        let is_silent = branch.servers.iter().all(|server| self.links.silence(server, now).is_some());
-        if !is_silent || !(associated == &self.pool || follows) {
+        if !self.is_silent(&branch.name, now, gone) || !(associated == &self.pool || follows) {
             return None;
         }
-        authority.holds(self.directory.homes().index(associated)?, now)
+        self.directory.homes().index(associated)
+    }
+
+    /// What the ownership of a front-end pool says; `None` where this server has no part in it.
+    fn request_decision<'a>(
+        &self,
+        home: HomeIndex,
+        authority: &'a AuthorityGuard<'_>,
+        now: Instant,
+        gone: Option<&ServerName>,
+    ) -> Option<RequestDecision<'a>> {
+        let standing = authority.standing(home)?;
+        let link = match standing {
+            Standing::Elsewhere { tenure, .. } if self.is_silent(&tenure.owner, now, gone) => OwnerLink::Down,
+            Standing::Elsewhere { .. } | Standing::Serving(_) | Standing::Paused(_) | Standing::Unknown => {
+                OwnerLink::Up
+            }
+        };
+        Some(decide_request(standing, link))
+    }
+
+    /// Whether neither the appliance of a branch answers nor the pool that would back it up, in whose place
+    /// this pool has a copy of the bindings.
+    fn copies_branch(
+        &self,
+        home: HomeIndex,
+        authority: &AuthorityGuard<'_>,
+        now: Instant,
+        gone: Option<&ServerName>,
+    ) -> bool {
+        let associated = self.backed_with(home, now, gone);
+        let decision = associated.and_then(|pool| self.request_decision(pool, authority, now, gone));
+        decision == Some(RequestDecision::RouteByCopy)
+    }
+
+    /// For a pool that this server has no part in, and that does not answer: a server of its partner, which
+    /// has a copy of its bindings.
+    fn partner_of_silent(&self, home: HomeIndex, now: Instant, gone: Option<&ServerName>) -> Option<&Server> {
+        let home = self.directory.homes().name(home)?;
+        if !self.is_silent(home, now, gone) {
+            return None;
+        }
+        let is_there = |server: &&Server| self.links.is_up(&server.name, now) && Some(&server.name) != gone;
+        self.topology.servers_of(&self.topology.partner_of(home)?.name).find(is_there)
+    }
+
+    /// Whether no server of another pool answers this one.
+    fn is_silent(&self, pool: &PoolName, now: Instant, gone: Option<&ServerName>) -> bool {
+        self.topology.servers_of(pool).all(|server| self.is_gone(&server.name, now, gone))
+    }
+
+    /// Whether requests must find their way without this server, because it does not answer.
+    pub fn is_gone(&self, server: &ServerName, now: Instant, gone: Option<&ServerName>) -> bool {
+        Some(server) == gone || self.links.silence(server, now).is_some()
     }
 
     /// The two pools that take part in the ownership of a front-end pool, as this one sees them. A pool
@@ -194,10 +281,16 @@ impl Shared {
     /// The pool that serves a home pool's users and, where it is this one, in which mode.
     pub fn served_by(&self, home: HomeIndex) -> (Option<PoolName>, Option<String>) {
         let now = clock::now();
-        match self.place(home, &self.authority.read(), now) {
+        let table = self.authority.read();
+        match self.place(home, &table, now) {
             Place::Here(authority) => {
                 (Some(self.pool.clone()), Some(service_name(authority.service).to_owned()))
             }
+            // Who should serve them does not answer; nobody else does before the takeover.
+            Place::ByCopy => match table.standing(home) {
+                Some(Standing::Elsewhere { tenure, .. }) => (Some(tenure.owner.clone()), None),
+                Some(Standing::Serving(_) | Standing::Paused(_) | Standing::Unknown) | None => (None, None),
+            },
             Place::Server(server) => (self.topology.pool_of(&server).map(|pool| pool.name.clone()), None),
             Place::Nowhere { .. } => (None, None),
         }

@@ -76,9 +76,11 @@ pub async fn remove(
     Ok(Json(Changed { changed }))
 }
 
-/// Whether what is kept of a home pool here is a copy of what another server says that it serves.
+/// Whether what is kept of a home pool here is a copy of what another server serves, or did before it fell
+/// silent.
 fn is_copy(shared: &Shared, home: HomeIndex) -> bool {
-    matches!(shared.place(home, &shared.authority.read(), clock::now()), Place::Server(_))
+    let place = shared.place(home, &shared.authority.read(), clock::now());
+    matches!(place, Place::Server(_) | Place::ByCopy)
 }
 
 /// Removes at one home pool; returns how many bindings are left there.

@@ -107,12 +107,11 @@ impl Shard {
         }
     }
 
-    /// The user of ours whom a call names that goes nowhere, when he is served here.
+    /// The user of ours whom a call names that goes nowhere, when his calls are dealt with here.
     fn called_here(&self, turn: &Turn<'_>, request: Message<'_>) -> Option<AddressOfRecord> {
         let aor = self.own_user(&Uri::parse(request.request_uri()).ok()?)?;
         let user = self.shared.directory.user(&aor)?;
-        let place = self.shared.place(user.home, turn.authority, turn.now);
-        matches!(place, Place::Here(_)).then_some(aor)
+        matches!(self.place_of(turn, user.home), Place::Here(_) | Place::ByCopy).then_some(aor)
     }
 
     /// A final answer leaves in this server transaction.

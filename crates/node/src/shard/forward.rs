@@ -99,7 +99,7 @@ impl Shard {
             return;
         }
         let Ok(located) = self.destinations(turn, origin, view, from, &found) else { return };
-        let routing = self.routing_of(view, &found);
+        let routing = located.routing(self.routing_of(view, &found));
         let prefix: Bytes = self.branch_prefix.clone();
         for target in located.targets.iter().take(1) {
             let Ok(message) = stateless::forward(view, routing, target, &self.settings.proxy, &prefix) else {

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use model::{Instant, Peer, ServerTransaction, limits};
+use model::{Instant, Peer, ServerName, ServerTransaction, limits};
 use sip::OwnedMessage;
 
 use super::{Origin, Shard, Turn};
@@ -31,6 +31,8 @@ pub struct Held {
     pub(super) from: Peer,
     /// Whether it was forwarded to the former owner already: another time would be one too many.
     pub(super) was_passed_on: bool,
+    /// The server that it could not be sent to.
+    pub(super) gone: Option<ServerName>,
 }
 
 impl Held {
@@ -41,14 +43,16 @@ impl Held {
         request: &Arc<OwnedMessage>,
         from: Peer,
     ) -> Self {
-        Self { origin: origin.clone(), server, request: Arc::clone(request), from, was_passed_on: false }
+        let (origin, request) = (origin.clone(), Arc::clone(request));
+        Self { origin, server, request, from, was_passed_on: false, gone: None }
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Again {
     until: Instant,
     was_passed_on: bool,
+    gone: Option<ServerName>,
 }
 
 impl HeldRequests {
@@ -65,19 +69,34 @@ impl HeldRequests {
 
     /// Whether what is dealt with now had been forwarded to a former owner.
     pub fn was_passed_on(&self) -> bool {
-        self.again.is_some_and(|again| again.was_passed_on)
+        self.again.as_ref().is_some_and(|again| again.was_passed_on)
+    }
+
+    /// The server that what is dealt with now could not be sent to.
+    pub fn gone(&self) -> Option<&ServerName> {
+        self.again.as_ref()?.gone.as_ref()
     }
 
     /// Keeps a request; `false` when it waited long enough or too many wait.
     fn keep(&mut self, now: Instant, held: Held) -> bool {
-        let until = self.again.map_or(now + HOLD_MAX, |again| again.until);
+        let until = self.again.as_ref().map_or(now + HOLD_MAX, |again| again.until);
         if now >= until || self.queue.len() >= limits::REQUESTS_HELD_MAX {
             return false;
         }
         let was_passed_on = held.was_passed_on || self.was_passed_on();
-        self.queue.push_back((until, Held { was_passed_on, ..held }));
+        let gone = held.gone.or_else(|| self.gone().cloned());
+        self.queue.push_back((until, Held { was_passed_on, gone, ..held }));
         self.look_at.get_or_insert(now + LOOK_EVERY);
         true
+    }
+
+    /// Keeps a request that is to be dealt with again at once; `false` when too many wait.
+    fn keep_for_now(&mut self, now: Instant, held: Held) -> bool {
+        let is_kept = self.keep(now, held);
+        if is_kept {
+            self.look_at = Some(now);
+        }
+        is_kept
     }
 
     /// Forgets one that its sender gave up; whether there was one.
@@ -97,6 +116,13 @@ impl Shard {
         is_kept
     }
 
+    /// Deals with a request again, at the end of this turn, as if the server that it could not be sent to were
+    /// silent; `false` when it has to be answered now.
+    pub(super) fn go_round(&mut self, turn: &Turn<'_>, held: Held, gone: ServerName) -> bool {
+        let held = Held { was_passed_on: true, gone: Some(gone), ..held };
+        self.held.keep_for_now(turn.now, held)
+    }
+
     /// Deals again with the requests that wait; those that still find no owner go on waiting until their time
     /// is over.
     pub(super) fn release_held(&mut self, turn: &Turn<'_>) {
@@ -105,7 +131,8 @@ impl Shard {
         }
         self.held.look_at = None;
         for (until, held) in std::mem::take(&mut self.held.queue) {
-            self.held.again = Some(Again { until, was_passed_on: held.was_passed_on });
+            let Held { was_passed_on, gone, .. } = &held;
+            self.held.again = Some(Again { until, was_passed_on: *was_passed_on, gone: gone.clone() });
             self.request(turn, &held.origin, held.server, &held.request, held.from);
         }
         self.held.again = None;
@@ -138,6 +165,7 @@ mod tests {
             ),
             from: Peer { protocol: Protocol::Udp, remote: address, local: address, flow: FlowId::new(0, 1) },
             was_passed_on: false,
+            gone: None,
         }
     }
 
@@ -147,7 +175,7 @@ mod tests {
         assert!(requests.keep(at(0), held(1)));
 
         let (until, first) = requests.queue.pop_front().unwrap();
-        requests.again = Some(Again { until, was_passed_on: true });
+        requests.again = Some(Again { until, was_passed_on: true, gone: None });
 
         assert!(requests.keep(at(1_999), first.clone()));
         assert!(!requests.keep(at(2_000), first));
@@ -162,6 +190,22 @@ mod tests {
         }
 
         assert!(!requests.keep(at(0), held(u64::MAX)));
+    }
+
+    #[test]
+    fn a_request_that_could_not_be_sent_is_looked_at_at_once_and_remembers_to_whom() {
+        let mut requests = HeldRequests::default();
+        let gone = Some(ServerName::new("east1").unwrap());
+        assert!(requests.keep(at(5), held(1)));
+        assert_eq!(requests.deadline(), Some(at(25)));
+
+        assert!(requests.keep_for_now(at(6), Held { gone: gone.clone(), ..held(2) }));
+
+        assert_eq!(requests.deadline(), Some(at(6)));
+        assert_eq!(requests.queue.back().unwrap().1.gone, gone);
+        requests.again = Some(Again { until: at(2_006), was_passed_on: true, gone: gone.clone() });
+        assert!(requests.keep(at(7), held(2)), "it may have to wait for an owner after all");
+        assert_eq!(requests.queue.back().unwrap().1.gone, gone);
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, Protocol};
-use proxy::{Diversions, Reject, Target};
+use proxy::{Diversions, Reject, Routing, Target};
 use sip::{Message, Scheme, Uri};
 use siphasher::sip::SipHasher13;
 
-use super::{Origin, Shard, Turn, sending_on::is_new_call};
+use super::{Origin, Shard, Turn, by_copy::is_for_registrar, sending_on::is_new_call};
 use crate::shared::Place;
 
 /// Where a request goes.
@@ -26,12 +26,19 @@ pub(super) struct Located {
     pub(super) called: Option<AddressOfRecord>,
     /// Whether the called user's phones do not ring, and the targets are where he sends the call.
     pub(super) is_sent_on: bool,
+    /// Whether the rest of Route names only who is passed over.
+    pub(super) is_route_ours: bool,
 }
 
 impl Located {
     /// These targets and nothing else.
     pub(super) fn of(targets: Vec<Target>) -> Self {
         Self { targets, ..Self::default() }
+    }
+
+    /// What of the request is not forwarded, when so much of it was for us.
+    pub(super) fn routing(&self, found: Routing) -> Routing {
+        if self.is_route_ours { found.with_route_consumed() } else { found }
     }
 }
 
@@ -49,16 +56,18 @@ impl Shard {
         request_uri: &[u8],
     ) -> Result<Located, Reject> {
         let Some(user) = self.shared.directory.user(aor) else { return Err(Reject::NotFound) };
-        match self.shared.place(user.home, turn.authority, turn.now) {
+        let retry_after_s = self.settings.proxy.retry_after_s;
+        match self.place_of(turn, user.home) {
             Place::Here(_) => {
-                let targets = self.targets(aor, &self.shared.bindings(user.home, aor), turn.now);
-                let services = is_new_call(request).then(|| self.shared.directory.services(aor)).flatten();
-                let located = match services {
-                    Some(services) => self.by_wish(turn, aor, request, &services, targets)?,
-                    None if targets.is_empty() => return Err(Reject::TemporarilyUnavailable),
-                    None => Located::of(targets),
-                };
-                Ok(Located { called: Some(aor.clone()), ..located })
+                let phones = self.targets(aor, &self.shared.bindings(user.home, aor), turn.now);
+                self.phones_or_wishes(turn, aor, request, phones)
+            }
+            Place::ByCopy if is_for_registrar(request) => Err(Reject::ServiceUnavailable { retry_after_s }),
+            Place::ByCopy => {
+                let phones = self.open_targets(aor, &self.shared.bindings(user.home, aor), turn.now);
+                let located = self.phones_or_wishes(turn, aor, request, phones)?;
+                self.shared.counters.requests_by_copy.add();
+                Ok(located)
             }
             // Who sent it here knows less than we do; sending it back would only make a loop.
             Place::Server(server) if *origin == Origin::Server(server.clone()) => {
@@ -78,8 +87,31 @@ impl Shard {
                     diversion: None,
                 }]))
             }
+            // Who is known to be served elsewhere is not reached; that says nothing of others.
+            Place::Nowhere { retry_after_s }
+                if self.held.gone().is_some() && !turn.authority.is_any_moving(turn.now) =>
+            {
+                Err(Reject::Unreachable { retry_after_s })
+            }
             Place::Nowhere { retry_after_s } => Err(Reject::ServiceUnavailable { retry_after_s }),
         }
+    }
+
+    /// These phones of a user, or what the user wants done with a new call.
+    fn phones_or_wishes(
+        &self,
+        turn: &Turn<'_>,
+        aor: &AddressOfRecord,
+        request: Message<'_>,
+        phones: Vec<Target>,
+    ) -> Result<Located, Reject> {
+        let services = is_new_call(request).then(|| self.shared.directory.services(aor)).flatten();
+        let located = match services {
+            Some(services) => self.by_wish(turn, aor, request, &services, phones)?,
+            None if phones.is_empty() => return Err(Reject::TemporarilyUnavailable),
+            None => Located::of(phones),
+        };
+        Ok(Located { called: Some(aor.clone()), ..located })
     }
 
     /// Towards the address in a URI: a server of ours by its internal listener, or any other address.
@@ -92,13 +124,8 @@ impl Shard {
         }
         let host = uri.maddr().and_then(sip::host_address).or_else(|| uri.host_address());
         let ip = host.ok_or(Reject::NotFound)?;
-        let protocol = match (uri.scheme, uri.protocol()) {
-            (Scheme::Sips, _) => Protocol::Tls,
-            (_, Some(protocol)) => protocol,
-            (_, None) => Protocol::Udp,
-        };
-        let default = if protocol == Protocol::Tls { 5061 } else { 5060 };
-        let remote = SocketAddr::new(ip, uri.port.unwrap_or(default));
+        let protocol = protocol_of(uri);
+        let remote = SocketAddr::new(ip, listener_port(uri));
         let internal =
             self.shared.topology.servers.iter().find(|server| server.listen.internal_sip == Some(remote));
         if let Some(server) = internal.filter(|_| protocol == Protocol::Tls) {
@@ -108,6 +135,25 @@ impl Shard {
         let leg = self.legs.by_protocol(protocol, remote).ok_or(Reject::NotFound)?;
         Ok((NextHop::Address { protocol, remote }, leg))
     }
+}
+
+fn protocol_of(uri: &Uri<'_>) -> Protocol {
+    match (uri.scheme, uri.protocol()) {
+        (Scheme::Sips, _) => Protocol::Tls,
+        (_, Some(protocol)) => protocol,
+        (_, None) => Protocol::Udp,
+    }
+}
+
+/// The port that a URI names (RFC 3261 section 19.1.2).
+pub(super) fn listener_port(uri: &Uri<'_>) -> u16 {
+    let default = if protocol_of(uri) == Protocol::Tls { 5061 } else { 5060 };
+    uri.port.unwrap_or(default)
+}
+
+/// Whether two URIs are contacts of the same phone: parameters may differ between a registration and a dialog.
+pub(super) fn is_same_contact(one: &Uri<'_>, other: &Uri<'_>) -> bool {
+    one.user == other.user && one.host.eq_ignore_ascii_case(other.host) && one.port == other.port
 }
 
 /// Where datagrams for a contact go: to the contact when it names the address the phone sent from, which may

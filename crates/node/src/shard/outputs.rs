@@ -8,7 +8,7 @@ use proxy::{BranchFailure, BranchKey, Reject};
 use sip::{Message, Method, OwnedMessage, Uri};
 use transport::{Destination, SendError};
 
-use super::{Origin, Shard, Turn, mail::Mail, passed_on::Passed};
+use super::{Origin, Shard, Turn, held::Held, mail::Mail, passed_on::Passed};
 
 impl Shard {
     /// Until neither machine wants anything more.
@@ -66,7 +66,9 @@ impl Shard {
                     }
                 }
             }
-            Output::Unreachable { server, request } => self.unreachable(turn, server, request.view()),
+            Output::Unreachable { server, request, is_unsent } => {
+                self.unreachable(turn, server, request.view(), is_unsent);
+            }
             Output::Cancel { branch, request, next_hop } => {
                 let peer = self.sent.peer(u64::from(branch)).or_else(|| self.resolve(&next_hop));
                 if let Some(peer) = peer {
@@ -82,14 +84,32 @@ impl Shard {
             // Recursion on 3xx is off: the driver is never asked.
             Output::Redirected { branch, .. } => self.proxy.redirect(turn.now, branch, Vec::new(), &[]),
             Output::Diverted { server, .. } => self.calls.sent_on(server),
-            Output::Finished { server } => self.calls.forget(server),
+            Output::Finished { server } => {
+                // One that is never answered (RFC 4320 section 4.2).
+                self.passed_on.remove(server);
+                self.calls.forget(server);
+            }
         }
     }
 
-    /// Nothing that a request was forwarded to could be sent to.
-    fn unreachable(&mut self, turn: &Turn<'_>, server: ServerTransaction, request: Message<'_>) {
-        if let Some(passed) = self.passed_on.remove(server).filter(|passed| may_have_moved(turn, passed)) {
-            return self.owner_failed(turn, server, &passed);
+    /// Nothing that a request was forwarded to could be sent to. `is_unsent`: it has not even left, so another
+    /// way may be tried, and no phone gets it twice.
+    fn unreachable(
+        &mut self,
+        turn: &Turn<'_>,
+        server: ServerTransaction,
+        request: Message<'_>,
+        is_unsent: bool,
+    ) {
+        if let Some(passed) = self.passed_on.remove(server) {
+            let is_register = passed.request.view().method() == Method::Register;
+            let held = || Held::new(&passed.origin, server, &passed.request, passed.from);
+            if is_unsent && !is_register && self.go_round(turn, held(), passed.towards.clone()) {
+                return;
+            }
+            if may_have_moved(turn, &passed) {
+                return self.owner_failed(turn, server, &passed);
+            }
         }
         let names_user = Uri::parse(request.request_uri()).is_ok_and(|uri| self.own_user(&uri).is_some());
         let reject = why_unreachable(request, names_user, self.settings.proxy.retry_after_s);
@@ -98,6 +118,7 @@ impl Shard {
     }
 
     fn branch_failed(&mut self, turn: &Turn<'_>, tag: u64, failure: BranchFailure) {
+        let failure = if self.sent.is_unsent(tag) { BranchFailure::Unreachable } else { failure };
         self.sent.remove(tag);
         if let Some(number) = BranchKey::from(tag).driver_number() {
             return self.notify_answered(turn, number, None);
@@ -186,6 +207,10 @@ impl Shard {
 /// Whether a failure may come from a change of owners. What becomes of a REGISTER is never the failure
 /// itself: its phone is told to come back.
 fn may_have_moved(turn: &Turn<'_>, passed: &Passed) -> bool {
+    // Who forwards to us looks again for the owner itself.
+    if passed.origin != Origin::Phone {
+        return false;
+    }
     passed.request.view().method() == Method::Register || turn.authority.is_any_moving(turn.now)
 }
 

@@ -4,8 +4,10 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
-use model::{Instant, Peer, ServerTransaction};
+use model::{Instant, Peer, ServerName, ServerTransaction};
 use sip::OwnedMessage;
+
+use super::Origin;
 
 /// How long the owner may take, less than the patience of a phone: an owner that hangs is not told from a
 /// dead one.
@@ -25,6 +27,10 @@ pub struct Passed {
     pub request: Arc<OwnedMessage>,
     /// From whom.
     pub from: Peer,
+    /// Whether it came from a phone or a server.
+    pub(super) origin: Origin,
+    /// To whom it was forwarded.
+    pub towards: ServerName,
     /// Whether it was forwarded before, and waited: what it is answered now counts.
     pub is_last: bool,
 }

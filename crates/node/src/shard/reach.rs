@@ -11,7 +11,7 @@ use sip::{NameAddr, Uri};
 
 use super::{
     Shard,
-    location::{datagram_address, device_of, is_at},
+    location::{datagram_address, device_of, is_at, is_same_contact},
 };
 use crate::{FlowTokens, TokenFlow};
 
@@ -31,25 +31,45 @@ impl Shard {
     /// What leads through a server that is silent is left out where anything else is known: a call does not
     /// wait for a dead server, and phones that it alone can reach are reached by nobody.
     pub(super) fn targets(&self, aor: &AddressOfRecord, bindings: &Bindings, now: Instant) -> Vec<Target> {
-        let mut ways: Vec<_> =
-            bindings.iter().filter_map(|binding| Some((binding, self.way(binding)?))).collect();
-        let is_open = |(_, way): &(&Binding, Way)| {
-            way.through.as_ref().is_none_or(|server| self.shared.links.is_up(server, now))
-        };
-        if ways.iter().any(is_open) {
-            ways.retain(is_open);
+        let mut ways: Vec<_> = self.ways(bindings).collect();
+        if ways.iter().any(|(_, way)| self.is_open(way, now)) {
+            ways.retain(|(_, way)| self.is_open(way, now));
         }
-        ways.sort_by_key(|(binding, way)| (Reverse(binding.q()), way.through.is_some(), way.routes.len()));
-        let target = |(binding, way): (&Binding, Way)| Target {
-            next_hop: way.next_hop,
-            request_uri: Bytes::copy_from_slice(binding.uri()),
-            routes: way.routes,
-            q: binding.q(),
-            device: binding.reg_id().and(binding.instance()).map(|instance| device_of(aor, instance)),
-            leg: way.leg,
-            diversion: None,
-        };
-        ways.into_iter().map(target).collect()
+        in_order(aor, ways)
+    }
+
+    /// The same, without what leads through a server that is silent: nothing of it is left to wait for.
+    pub(super) fn open_targets(
+        &self,
+        aor: &AddressOfRecord,
+        bindings: &Bindings,
+        now: Instant,
+    ) -> Vec<Target> {
+        in_order(aor, self.ways(bindings).filter(|(_, way)| self.is_open(way, now)).collect())
+    }
+
+    /// The phone of these that a dialog knows by `contact`; `None` where none of them is it, or it is reached
+    /// through a server that is silent.
+    pub(super) fn open_target_at(&self, bindings: &Bindings, contact: &[u8], now: Instant) -> Option<Target> {
+        let uri = Uri::parse(contact).ok()?;
+        let is_it =
+            |binding: &&Binding| Uri::parse(binding.uri()).is_ok_and(|bound| is_same_contact(&bound, &uri));
+        let ways = bindings.iter().filter(is_it).filter_map(|binding| self.way(binding));
+        let open = ways.filter(|way| self.is_open(way, now));
+        let Way { next_hop, leg, routes, .. } = open.min_by_key(|way| way.through.is_some())?;
+        let request_uri = Bytes::copy_from_slice(contact);
+        Some(Target { next_hop, request_uri, routes, q: 1_000, device: None, leg, diversion: None })
+    }
+
+    fn ways<'a>(&self, bindings: &'a Bindings) -> impl Iterator<Item = (&'a Binding, Way)> {
+        bindings.iter().filter_map(|binding| Some((binding, self.way(binding)?)))
+    }
+
+    /// Whether a way leads through nobody who does not answer.
+    fn is_open(&self, way: &Way, now: Instant) -> bool {
+        let is_there =
+            |server: &ServerName| self.shared.links.is_up(server, now) && self.held.gone() != Some(server);
+        way.through.as_ref().is_none_or(is_there)
     }
 
     /// `None` when nothing leads there any more.
@@ -120,4 +140,19 @@ impl Shard {
         let next_hop = NextHop::Server(holder.clone());
         Some(Way { next_hop, leg, routes: vec![Bytes::from(route)], through: Some(holder) })
     }
+}
+
+/// Targets in the order in which they are tried: by q, direct ones first.
+fn in_order(aor: &AddressOfRecord, mut ways: Vec<(&Binding, Way)>) -> Vec<Target> {
+    ways.sort_by_key(|(binding, way)| (Reverse(binding.q()), way.through.is_some(), way.routes.len()));
+    let target = |(binding, way): (&Binding, Way)| Target {
+        next_hop: way.next_hop,
+        request_uri: Bytes::copy_from_slice(binding.uri()),
+        routes: way.routes,
+        q: binding.q(),
+        device: binding.reg_id().and(binding.instance()).map(|instance| device_of(aor, instance)),
+        leg: way.leg,
+        diversion: None,
+    };
+    ways.into_iter().map(target).collect()
 }

@@ -396,7 +396,7 @@ fn is_own_contact(uri: &Uri<'_>) -> bool {
 }
 
 /// Whether Event names the package; whatever else is wrong with it is found out by who reads all of it.
-fn names_package(request: Message<'_>) -> bool {
+pub(super) fn names_package(request: Message<'_>) -> bool {
     let event = request.header(HeaderId::Event).unwrap_or_default();
     event.split(|&octet| octet == b';').next().unwrap_or_default().trim_ascii() == PACKAGE.as_bytes()
 }

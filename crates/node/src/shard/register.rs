@@ -463,7 +463,7 @@ impl Shard {
         };
         self.shared.counters.registers_forwarded.add();
         let target = Target {
-            next_hop: NextHop::Server(next),
+            next_hop: NextHop::Server(next.clone()),
             request_uri: bytes::Bytes::copy_from_slice(view.request_uri()),
             routes: Vec::new(),
             q: 1_000,
@@ -473,7 +473,9 @@ impl Shard {
         };
         let with_path = Arc::new(with_path);
         let is_last = self.held.was_passed_on();
-        self.passed_on.insert(turn.now, server, Passed { request: Arc::clone(request), from, is_last });
+        let passed =
+            Passed { request: Arc::clone(request), from, origin: Origin::Phone, towards: next, is_last };
+        self.passed_on.insert(turn.now, server, passed);
         let located = Located::of(vec![target]);
         self.forward(turn, origin, server, &with_path, from, located, proxy::Routing::default());
     }
@@ -481,7 +483,7 @@ impl Shard {
     /// The owner could not be reached or cannot serve. While owners change the request is dealt with again by
     /// what is known then; else the phone is told to come back, not that something is wrong.
     pub(super) fn owner_failed(&mut self, turn: &Turn<'_>, server: ServerTransaction, passed: &Passed) {
-        let Passed { request, from, is_last } = passed;
+        let Passed { request, from, is_last, .. } = passed;
         let held = Held { was_passed_on: true, ..Held::new(&Origin::Phone, server, request, *from) };
         if !is_last && turn.authority.is_any_moving(turn.now) && self.hold(turn, held) {
             return;

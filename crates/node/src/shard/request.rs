@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{AddressOfRecord, Leg, NextHop, Peer, ServerTransaction};
+use model::{AddressOfRecord, Leg, NextHop, Peer, ServerName, ServerTransaction};
 use proxy::{Preprocessed, Reject, Routing, Target, preprocess, validate_checked};
 use registrar::authentication::Rejection;
 use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri, digest::Credentials};
@@ -86,9 +86,10 @@ impl Shard {
         {
             return;
         }
-        let is_towards_owner = *origin == Origin::Phone && located.as_ref().is_ok_and(is_towards_owner);
+        let owner = located.as_ref().ok().and_then(towards_owner).cloned();
         // The former owner said no, and there is no word of the next one yet.
-        if is_towards_owner
+        if *origin == Origin::Phone
+            && owner.is_some()
             && self.held.was_passed_on()
             && turn.authority.is_any_changing(turn.now)
             && self.is_owner_awaited(turn, &found.request_uri)
@@ -99,12 +100,13 @@ impl Shard {
         self.note_call(turn, server, request, caller, located.as_ref());
         match located {
             Ok(located) => {
-                // Owners may change before it is answered, and before this server knows of it.
-                if is_towards_owner && !self.held.was_passed_on() {
-                    let passed = Passed { request: Arc::clone(request), from, is_last: false };
+                // Owners may change before it is answered, or be gone, before this server knows of it.
+                if let Some(towards) = owner.filter(|_| !self.held.was_passed_on()) {
+                    let (request, origin) = (Arc::clone(request), origin.clone());
+                    let passed = Passed { request, from, origin, towards, is_last: false };
                     self.passed_on.insert_patiently(server, passed);
                 }
-                let routing = self.routing_of(view, &found);
+                let routing = located.routing(self.routing_of(view, &found));
                 self.forward(turn, origin, server, request, from, located, routing);
             }
             Err(reject) => self.reject(server, view, &reject),
@@ -263,6 +265,9 @@ impl Shard {
             }
             let uri = sip::NameAddr::parse(route).and_then(|address| address.uri().ok());
             let (next_hop, leg) = self.towards_uri(&uri.ok_or(Reject::NotFound)?)?;
+            if let Some(located) = self.past_gone_server(turn, &next_hop, request, found)? {
+                return Ok(located);
+            }
             return Ok(Located::of(vec![single(next_hop, &found.request_uri, leg)]));
         }
         let uri = Uri::parse(&found.request_uri).map_err(Reject::RequestUri)?;
@@ -320,8 +325,11 @@ fn single(next_hop: NextHop, request_uri: &[u8], leg: Arc<Leg>) -> Target {
     Target { next_hop, request_uri, routes: Vec::new(), q: 1_000, device: None, leg, diversion: None }
 }
 
-/// Whether another server decides where a request goes.
-fn is_towards_owner(located: &Located) -> bool {
-    let is_server = |target: &Target| matches!(target.next_hop, NextHop::Server(_));
-    located.called.is_none() && located.targets.len() == 1 && located.targets.iter().all(is_server)
+/// The other server that decides where a request goes, if one does.
+fn towards_owner(located: &Located) -> Option<&ServerName> {
+    let [target] = located.targets.as_slice() else { return None };
+    match &target.next_hop {
+        NextHop::Server(server) if located.called.is_none() => Some(server),
+        NextHop::Server(_) | NextHop::Flow(_) | NextHop::Address { .. } => None,
+    }
 }

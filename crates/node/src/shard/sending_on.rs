@@ -98,9 +98,9 @@ impl Shard {
         let uri = Uri::parse(to.as_str().as_bytes()).ok()?;
         let aor = self.own_user(&uri).filter(|aor| aor != diverter)?;
         let user = self.shared.directory.user(&aor)?;
-        let server = match self.shared.place(user.home, turn.authority, turn.now) {
+        let server = match self.place_of(turn, user.home) {
             Place::Server(server) => server,
-            Place::Here(_) | Place::Nowhere { .. } => self.shared.server.name.clone(),
+            Place::Here(_) | Place::ByCopy | Place::Nowhere { .. } => self.shared.server.name.clone(),
         };
         Some(Target {
             next_hop: NextHop::Server(server),

@@ -7,8 +7,16 @@ use std::net::SocketAddr;
 /// Client transactions of forwarded requests, by branch and by far end.
 #[derive(Debug, Default)]
 pub struct Sent {
-    by_tag: HashMap<u64, (ClientTransaction, Peer)>,
+    by_tag: HashMap<u64, Branch>,
     by_peer: HashMap<Far, Vec<u64>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Branch {
+    client: ClientTransaction,
+    to: Peer,
+    /// Whether nothing of it has left.
+    is_unsent: bool,
 }
 
 /// What fails together: a connection, or a UDP address.
@@ -21,23 +29,37 @@ enum Far {
 impl Sent {
     /// Remembers the transaction of a branch.
     pub fn insert(&mut self, tag: u64, client: ClientTransaction, to: Peer) {
-        self.by_tag.insert(tag, (client, to));
+        self.by_tag.insert(tag, Branch { client, to, is_unsent: false });
         self.by_peer.entry(far(&to)).or_default().push(tag);
     }
 
     /// The peer that the request of a branch went to.
     pub fn peer(&self, tag: u64) -> Option<Peer> {
-        self.by_tag.get(&tag).map(|(_, peer)| *peer)
+        self.by_tag.get(&tag).map(|branch| branch.to)
     }
 
     /// The transaction of a branch.
     pub fn client(&self, tag: u64) -> Option<ClientTransaction> {
-        self.by_tag.get(&tag).map(|(client, _)| *client)
+        self.by_tag.get(&tag).map(|branch| branch.client)
+    }
+
+    /// Notes that the connection to this peer was never made: nothing of what waits for it has left.
+    pub fn never_connected(&mut self, peer: &Peer) {
+        for tag in self.by_peer.get(&far(peer)).into_iter().flatten() {
+            if let Some(branch) = self.by_tag.get_mut(tag) {
+                branch.is_unsent = true;
+            }
+        }
+    }
+
+    /// Whether a branch has failed before anything of it left.
+    pub fn is_unsent(&self, tag: u64) -> bool {
+        self.by_tag.get(&tag).is_some_and(|branch| branch.is_unsent)
     }
 
     /// Forgets a branch whose transaction has its final answer.
     pub fn remove(&mut self, tag: u64) {
-        let Some((_, peer)) = self.by_tag.remove(&tag) else { return };
+        let Some(Branch { to: peer, .. }) = self.by_tag.remove(&tag) else { return };
         if let Some(tags) = self.by_peer.get_mut(&far(&peer)) {
             if let Some(at) = tags.iter().position(|&found| found == tag) {
                 tags.swap_remove(at);
