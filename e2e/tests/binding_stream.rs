@@ -379,8 +379,8 @@ fn a_call_that_a_frozen_owner_has_rings_once_while_others_go_by_the_copy() {
         call(&second, &called);
         deployment.thaw("east1").unwrap();
         let waited = waits.join().unwrap();
-        let answer = match waited.map(|call| call.map(drop)) {
-            Ok(Ok(())) => "200".to_owned(),
+        let answer = match waited {
+            Ok(Ok(_answered)) => "200".to_owned(),
             Ok(Err(refused)) => refused.status.to_string(),
             Err(_) => "nothing".to_owned(),
         };

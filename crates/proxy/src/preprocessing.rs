@@ -40,8 +40,8 @@ impl Routing {
         Self { is_authorization_ours: true, ..self }
     }
 
-    /// The same, and what remains of Route is not forwarded either: it names a proxy of the same operator that
-    /// is gone, and this one does what it would have done (16.4, 16.6 step 6).
+    /// The same, and what remains of Route is not forwarded either: it names a proxy of the same operator
+    /// that is gone, and this one does what it would have done (16.4, 16.6 step 6).
     pub const fn with_route_consumed(self) -> Self {
         Self { is_route_ours: true, ..self }
     }

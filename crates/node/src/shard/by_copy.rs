@@ -1,7 +1,7 @@
 //! Requests for users whose owner does not answer: by the copy of its bindings, and past its servers.
 //!
-//! Calls and messages do not wait for the takeover: a pool that has the bindings of another one's users on its
-//! disk knows their phones as well as the owner did a moment ago. It routes and nothing more. Whoever
+//! Calls and messages do not wait for the takeover: a pool that has the bindings of another one's users on
+//! its disk knows their phones as well as the owner did a moment ago. It routes and nothing more. Whoever
 //! registers still has to wait until there is an owner. Decision 0007.
 
 use model::{NextHop, ServerName};
@@ -50,8 +50,8 @@ impl Shard {
         Err(if is_inside_dialog { Reject::ServerInternal } else { Reject::Unreachable { retry_after_s } })
     }
 
-    /// The phone at the far end of a dialog, whose route set names nobody but `gone` and us: its remote target
-    /// (RFC 3261 section 12.2.1.1) is a contact that its user has bound.
+    /// The phone at the far end of a dialog, whose route set names nobody but `gone` and us: its remote
+    /// target (RFC 3261 section 12.2.1.1) is a contact that its user has bound.
     fn target_past(
         &self,
         turn: &Turn<'_>,

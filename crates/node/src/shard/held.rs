@@ -116,8 +116,8 @@ impl Shard {
         is_kept
     }
 
-    /// Deals with a request again, at the end of this turn, as if the server that it could not be sent to were
-    /// silent; `false` when it has to be answered now.
+    /// Deals with a request again, at the end of this turn, as if the server that it could not be sent to
+    /// were silent; `false` when it has to be answered now.
     pub(super) fn go_round(&mut self, turn: &Turn<'_>, held: Held, gone: ServerName) -> bool {
         let held = Held { was_passed_on: true, gone: Some(gone), ..held };
         self.held.keep_for_now(turn.now, held)

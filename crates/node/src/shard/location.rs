@@ -151,7 +151,7 @@ pub(super) fn listener_port(uri: &Uri<'_>) -> u16 {
     uri.port.unwrap_or(default)
 }
 
-/// Whether two URIs are contacts of the same phone: parameters may differ between a registration and a dialog.
+/// Whether two URIs are contacts of the same phone: its registration and a dialog may have other parameters.
 pub(super) fn is_same_contact(one: &Uri<'_>, other: &Uri<'_>) -> bool {
     one.user == other.user && one.host.eq_ignore_ascii_case(other.host) && one.port == other.port
 }

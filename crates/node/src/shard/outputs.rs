@@ -92,8 +92,8 @@ impl Shard {
         }
     }
 
-    /// Nothing that a request was forwarded to could be sent to. `is_unsent`: it has not even left, so another
-    /// way may be tried, and no phone gets it twice.
+    /// Nothing that a request was forwarded to could be sent to. `is_unsent`: it has not even left, so
+    /// another way may be tried, and no phone gets it twice.
     fn unreachable(
         &mut self,
         turn: &Turn<'_>,
