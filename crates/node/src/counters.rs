@@ -51,6 +51,12 @@ counters! {
     requests_deferred,
     /// Datagrams that the kernel dropped because a shard did not fetch them in time.
     datagrams_dropped,
+    /// STUN keep-alives of phones answered on a SIP port (RFC 5626 section 8).
+    stun_answered,
+    /// Datagrams that began like STUN and could not be answered.
+    stun_dropped,
+    /// Connections closed at once because there were too many.
+    connections_refused,
     /// Times at which a shard began to put something off.
     storms_begun,
     /// Subscriptions of phones to their registrations that were accepted.

@@ -24,7 +24,6 @@ mod sending_on;
 mod sent;
 mod settings;
 mod steering;
-mod stun;
 
 use std::sync::Arc;
 
@@ -77,6 +76,8 @@ pub struct Shard {
     index: Index,
     ok_headers: OkHeaders,
     out: Vec<u8>,
+    /// What the sockets had counted in the last turn.
+    counted: transport::Counters,
     is_stopping: bool,
 }
 
@@ -128,6 +129,7 @@ impl Shard {
             index: Index::new(),
             ok_headers: OkHeaders::new(),
             out: Vec::new(),
+            counted: transport::Counters::default(),
             is_stopping: false,
             settings,
             sockets,
@@ -148,6 +150,7 @@ impl Shard {
         while !self.is_stopping {
             let deadline = self.deadline().map(clock::runtime_instant);
             self.sockets.next(&mut inbox, deadline).await;
+            self.count_sockets();
             let shared = Arc::clone(&self.shared);
             let authority = shared.authority.read();
             let backlog = self.backlog(inbox.backlog());

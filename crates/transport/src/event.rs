@@ -12,7 +12,7 @@ use crate::{CloseReason, ConnectFailure, SendFailure};
 /// [`Event::Closed`] or [`Event::ConnectFailed`], exactly one of them, exactly once.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// A datagram, in place; never empty and never a CRLF keep-alive.
+    /// A datagram, in place; never empty, never a CRLF keep-alive and never STUN.
     Datagram {
         /// Who sent it, and to which of our addresses.
         peer: Peer,

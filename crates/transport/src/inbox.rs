@@ -7,6 +7,7 @@ use model::{FlowId, Peer, Protocol, WallTime};
 use crate::{
     event::Event,
     mmsg::{BATCH, Received, SLOT_BYTES},
+    stun,
 };
 
 /// Reused by every [`crate::Shard::next`]; 2 MiB, one per shard.
@@ -74,9 +75,14 @@ impl Inbox {
         (self.arena.get_mut(used * SLOT_BYTES..).unwrap_or_default(), &mut self.received)
     }
 
-    /// Drops keep-alives among the datagrams listed since the last call; the others came to `local`. Returns
-    /// how many were dropped.
-    pub(crate) fn admit(&mut self, local: SocketAddr, flow: FlowId) -> usize {
+    /// Drops keep-alives among the datagrams listed since the last call, and gives those that begin like STUN
+    /// to `stun`; the others came to `local` and stay listed. Returns how many do not.
+    pub(crate) fn admit(
+        &mut self,
+        local: SocketAddr,
+        flow: FlowId,
+        mut stun: impl FnMut(SocketAddr, &[u8]),
+    ) -> usize {
         let first = self.peers.len();
         let mut kept = first;
         for at in first..self.received.len() {
@@ -84,6 +90,10 @@ impl Inbox {
             let start = datagram.slot * SLOT_BYTES;
             let bytes = self.arena.get(start..start + datagram.length).unwrap_or_default();
             if is_keep_alive(bytes) {
+                continue;
+            }
+            if bytes.first().is_some_and(|&octet| octet <= stun::FIRST_OCTET_MAX) {
+                stun(datagram.from, bytes);
                 continue;
             }
             if let Some(place) = self.received.get_mut(kept) {

@@ -30,6 +30,9 @@
 //! [`bytes::Bytes`] of its own size, so that keeping it keeps nothing else. Nothing here knows SIP beyond
 //! framing: `received` and `rport`, where to send a response, and what to do after a failure are `node`'s.
 //!
+//! Keep-alives end here: CRLF and empty datagrams are dropped, STUN Binding requests are answered on the SIP
+//! socket (RFC 5626 section 8), CRLFCRLF on a stream is answered with CRLF.
+//!
 //! Which flow (RFC 3261 sections 18.1.1 and 18.2.2): a response goes to the [`model::Peer`] of its request,
 //! over the connection it came by while that lives ([`Shard::send`]); a request goes over the flow that a
 //! flow token names ([`Shard::peer`]) or to an address, over the connection that [`Shard::connect`] finds or
@@ -37,10 +40,6 @@
 //!
 //! ## Where the next things go
 //!
-//! * WebSocket (RFC 7118): `connection` is generic over its byte stream and asks `framing` what the next
-//!   message is; a WebSocket is one more kind of `framing` and one more kind of listener.
-//! * STUN (RFC 5626 section 4.4.2, RFC 7983): datagrams are sorted by their first octets in `udp`, where CRLF
-//!   keep-alives are already dropped; 0 to 3 is STUN.
 //! * Server location (RFC 3263): resolves a URI to the [`Destination`]s that [`Shard::connect`] takes, in
 //!   order.
 
@@ -61,6 +60,7 @@ mod sockets;
 pub mod tls;
 mod udp;
 mod waker;
+mod stun;
 
 pub use config::{Destination, Settings, ShardConfig, TlsConfigs};
 pub use error::{BindError, CloseReason, ConnectError, ConnectFailure, SendError, SendFailure};

@@ -86,13 +86,17 @@ pub struct Counters {
     pub datagrams_received: u64,
     /// Datagrams that the kernel dropped because a socket was full.
     pub datagrams_dropped: u64,
-    /// Datagrams that were only a keep-alive.
+    /// Datagrams that were only a keep-alive: nothing, CRLFs, zeros, or a STUN Binding indication.
     pub keep_alives: u64,
     /// Datagrams that the kernel took.
     pub datagrams_sent: u64,
     /// Datagrams that the kernel refused.
     pub datagrams_failed: u64,
     /// Reports of lost datagrams that found no room.
+    /// STUN Binding requests answered, with an error or not.
+    pub stun_answered: u64,
+    /// Datagrams that began like STUN and were no valid Binding request, or whose answer found no room.
+    pub stun_dropped: u64,
     pub failures_dropped: u64,
     /// Connections accepted.
     pub connections_accepted: u64,
@@ -195,7 +199,11 @@ impl Shard {
         self.poll_listeners(cx);
         let mut used = 0;
         for endpoint in &mut self.udp {
-            used = endpoint.poll_receive(cx, inbox, used, &mut self.counters);
+            used = endpoint.poll_receive(cx, inbox, used, &self.hub, &mut self.counters);
+        }
+        if self.pause.is_none() && self.udp.iter().any(|endpoint| endpoint.is_blocked) {
+            self.begin_pause(SEND_PAUSE);
+            cx.waker().wake_by_ref();
         }
         // The socket that filled the batch comes last in the next one.
         if self.udp.len() > 1 {

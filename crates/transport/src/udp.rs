@@ -18,6 +18,7 @@ use crate::{
     hub::Hub,
     inbox::Inbox,
     mmsg::{self, BATCH, Batch},
+    stun::{self, Verdict},
 };
 
 /// Octets that the send buffer keeps when it is empty.
@@ -63,6 +64,7 @@ impl UdpEndpoint {
         cx: &mut Context<'_>,
         inbox: &mut Inbox,
         used: usize,
+        hub: &Hub,
         counters: &mut Counters,
     ) -> usize {
         while used < BATCH && matches!(self.socket.poll_recv_ready(cx), Poll::Ready(Ok(()))) {
@@ -74,10 +76,8 @@ impl UdpEndpoint {
                     if used + count < BATCH {
                         self.wait_for_more();
                     }
-                    let keep_alives = inbox.admit(self.local, self.flow);
                     counters.datagrams_received += count as u64;
-                    counters.keep_alives += keep_alives as u64;
-                    if count > keep_alives {
+                    if count > self.admit(inbox, hub, counters) {
                         return used + count;
                     }
                 }
@@ -87,6 +87,31 @@ impl UdpEndpoint {
             }
         }
         used
+    }
+
+    /// Sorts out what is not for the shard and answers what is STUN; returns how many datagrams that were.
+    fn admit(&mut self, inbox: &mut Inbox, hub: &Hub, counters: &mut Counters) -> usize {
+        let mut stun_count = 0;
+        let mut has_answers = false;
+        let dropped = inbox.admit(self.local, self.flow, |from, datagram| {
+            stun_count += 1;
+            match stun::receive(datagram, from) {
+                Verdict::Answer(answer) => {
+                    match self.push(from, answer.bytes(), hub.settings.datagram_queue_bytes_max) {
+                        Ok(()) => counters.stun_answered += 1,
+                        Err(_full) => counters.stun_dropped += 1,
+                    }
+                    has_answers = true;
+                }
+                Verdict::KeepAlive => counters.keep_alives += 1,
+                Verdict::Drop => counters.stun_dropped += 1,
+            }
+        });
+        counters.keep_alives += (dropped - stun_count) as u64;
+        if has_answers {
+            self.flush(hub, counters);
+        }
+        dropped
     }
 
     /// Notes what waited in the socket. A batch that is not full left nothing there: nobody is behind it.

@@ -34,6 +34,23 @@ impl Shard {
         Backlog { waited: waited.unwrap_or_default(), is_losing: found.dropped > 0 }
     }
 
+    /// Counts what the sockets did by themselves since the last turn.
+    pub(super) fn count_sockets(&mut self) {
+        let now = self.sockets.counters();
+        let before = std::mem::replace(&mut self.counted, now);
+        if now == before {
+            return;
+        }
+        let counters = &self.shared.counters;
+        for (counter, now, before) in [
+            (&counters.stun_answered, now.stun_answered, before.stun_answered),
+            (&counters.stun_dropped, now.stun_dropped, before.stun_dropped),
+            (&counters.connections_refused, now.connections_refused, before.connections_refused),
+        ] {
+            counter.add_many(usize::try_from(now - before).unwrap_or(usize::MAX));
+        }
+    }
+
     /// Puts a REGISTER off when it would make new work for the disk here or at the owner, and is no refresh
     /// of what is bound. `true`: it is answered.
     pub(super) fn put_off_register(

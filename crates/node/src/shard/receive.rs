@@ -6,15 +6,11 @@ use bytes::Bytes;
 use model::Peer;
 use sip::{Framing, FramingError, HeaderError, HeaderId, Message, OwnedMessage, Rewrite, Via};
 
-use super::{Origin, Shard, Turn, mail::Mail, stun};
+use super::{Origin, Shard, Turn, mail::Mail};
 use crate::peers::Identity;
 
 impl Shard {
     pub(super) fn datagram(&mut self, turn: &Turn<'_>, peer: Peer, bytes: &[u8]) {
-        if let Some(answer) = stun::answer(bytes, peer.remote) {
-            let _lost_like_a_datagram = self.sockets.send(&peer, &answer);
-            return;
-        }
         let mut index = std::mem::take(&mut self.index);
         match index.parse(bytes, Framing::Datagram) {
             Ok(()) => self.message(turn, peer, index.view(bytes), &Origin::Phone),
