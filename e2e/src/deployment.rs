@@ -223,6 +223,11 @@ impl Deployment {
         SocketAddr::new(Self::ip(server), 5061)
     }
 
+    /// Where phones reach a server by WebSocket over TLS.
+    pub fn sip_wss(server: &str) -> SocketAddr {
+        SocketAddr::new(Self::ip(server), 7443)
+    }
+
     /// The password of an example user, like `1001`.
     ///
     /// Errors: there is no such user.

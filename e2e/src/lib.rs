@@ -25,6 +25,7 @@ mod socket;
 pub mod softphone;
 mod wait;
 
+mod websocket;
 pub use contact_lists::ContactLists;
 pub use deployment::{Deployment, Ran, RunningCommand, SERVERS, Timing, tandem_binary};
 pub use disk::Disk;

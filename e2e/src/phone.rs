@@ -120,7 +120,8 @@ struct Line {
     user: String,
     password: Mutex<String>,
     via: Via,
-    local: SocketAddr,
+    /// Host and port, or what stands for them where nobody can connect to the phone.
+    sent_by: String,
     socket: Socket,
     server: Mutex<SocketAddr>,
     is_closed: AtomicBool,
@@ -170,6 +171,7 @@ impl Phone {
         let address = match via {
             Via::Udp | Via::Tcp => Deployment::sip(server),
             Via::Tls => Deployment::sip_tls(server),
+            Via::Wss => Deployment::sip_wss(server),
         };
         let authority = deployment.dir().join("ca/cert.pem");
         Self::with_password(user, deployment.password(user)?, via, address, local, Some(&authority))
@@ -193,7 +195,11 @@ impl Phone {
             user: user.to_owned(),
             password: Mutex::new(password.to_owned()),
             via,
-            local,
+            sent_by: match via {
+                Via::Udp | Via::Tcp | Via::Tls => local.to_string(),
+                // RFC 7118 appendix B.1.
+                Via::Wss => format!("{}.invalid", fresh()),
+            },
             socket,
             server: Mutex::new(server),
             is_closed: AtomicBool::new(false),
@@ -458,7 +464,7 @@ impl Line {
     }
 
     fn contact(&self) -> String {
-        format!("sip:{}@{};transport={}", self.user, self.local, self.via.parameter())
+        format!("sip:{}@{};transport={}", self.user, self.sent_by, self.via.parameter())
     }
 }
 

@@ -1,4 +1,5 @@
-//! The test phone's way to a server: UDP, TCP, or TLS through `openssl s_client`, an implementation not ours.
+//! The test phone's way to a server: UDP, TCP, TLS through `openssl s_client`, an implementation not ours, or
+//! a secure WebSocket.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +13,9 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::Message;
+use crate::{Message, websocket::WebSocketSender};
+
+const NO_AUTHORITY: &str = "a phone that speaks TLS needs the certificate authority's file";
 
 /// Transport of a phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum Via {
     Tcp,
     /// TLS.
     Tls,
+    /// WebSocket over TLS.
+    Wss,
 }
 
 impl Via {
@@ -32,6 +37,7 @@ impl Via {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
             Self::Tls => "TLS",
+            Self::Wss => "WSS",
         }
     }
 
@@ -41,6 +47,8 @@ impl Via {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            // RFC 7118 section 5.2.
+            Self::Wss => "ws",
         }
     }
 }
@@ -51,6 +59,7 @@ pub(crate) enum Socket {
     Udp(UdpSocket),
     Tcp(TcpStream),
     Tls { input: Mutex<ChildStdin>, process: Mutex<Child> },
+    Wss(WebSocketSender),
 }
 
 impl Socket {
@@ -78,7 +87,7 @@ impl Socket {
                 Ok((Self::Tcp(stream), address, Box::new(reader)))
             }
             Via::Tls => {
-                let authority = authority.context("a TLS phone needs the certificate authority's file")?;
+                let authority = authority.context(NO_AUTHORITY)?;
                 let mut process = Command::new("openssl")
                     .args(["s_client", "-quiet", "-verify_return_error", "-verify_hostname", "example.com"])
                     .arg("-connect")
@@ -96,6 +105,10 @@ impl Socket {
                 // The port is not known and needs not be: the flow leads back.
                 Ok((socket, SocketAddr::new(local, 5099), Box::new(output)))
             }
+            Via::Wss => {
+                let (sender, reader) = WebSocketSender::open(server, Some(authority.context(NO_AUTHORITY)?))?;
+                Ok((Self::Wss(sender), SocketAddr::new(local, 5099), reader))
+            }
         }
     }
 
@@ -112,6 +125,7 @@ impl Socket {
                 input.write_all(bytes)?;
                 input.flush().map_err(Into::into)
             }
+            Self::Wss(sender) => sender.send(bytes),
         }
     }
 
@@ -125,6 +139,7 @@ impl Socket {
                 let _ = process.kill();
                 let _ = process.wait();
             }
+            Self::Wss(sender) => sender.close(),
         }
     }
 }

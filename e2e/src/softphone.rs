@@ -73,6 +73,7 @@ impl Account {
             user: user.to_owned(),
             password: deployment.password(user)?.to_owned(),
             via,
+            Via::Wss => Deployment::sip_wss(server),
             registrar,
             backup: None,
             expires_s: 600,

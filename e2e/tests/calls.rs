@@ -24,7 +24,15 @@ fn contacts(answer: &Answer) -> Vec<String> {
 #[test]
 fn a_phone_registers_refreshes_asks_and_unregisters() {
     let deployment = Deployment::running(Timing::DEFAULT).unwrap();
-    for (via, user) in [(Via::Udp, "1003"), (Via::Tcp, "1004"), (Via::Tls, "1005"), (Via::Udp, "1001")] {
+    let rows = [
+        (Via::Udp, "1003"),
+        (Via::Tcp, "1004"),
+        (Via::Tls, "1005"),
+        (Via::Wss, "1006"),
+        (Via::Udp, "1001"),
+        (Via::Wss, "1002"),
+    ];
+    for (via, user) in rows {
         let phone = Phone::new(&deployment, user, via, "east1", "127.0.0.1").unwrap();
 
         let new = phone.register(300).unwrap();
@@ -178,13 +186,15 @@ fn phones_call_each_other_within_a_pool_and_between_pools_over_every_transport()
         phone("1003", Via::Udp, "east1"),
         phone("1004", Via::Tcp, "east1"),
         phone("1005", Via::Tls, "east1"),
+        phone("1006", Via::Wss, "east1"),
     ];
     let west = [
         phone("2003", Via::Udp, "west1"),
         phone("2004", Via::Tcp, "west1"),
         phone("2005", Via::Tls, "west1"),
+        phone("2006", Via::Wss, "west1"),
     ];
-    let branch = phone("3003", Via::Udp, "branch1a");
+    let branch = [phone("3003", Via::Udp, "branch1a"), phone("3004", Via::Wss, "branch1a")];
     let pairs = [
         (&east[0], &east[1]),
         (&east[1], &east[2]),
@@ -194,8 +204,15 @@ fn phones_call_each_other_within_a_pool_and_between_pools_over_every_transport()
         (&east[2], &west[2]),
         (&east[0], &west[2]),
         (&east[2], &west[0]),
-        (&branch, &east[1]),
-        (&branch, &west[0]),
+        (&branch[0], &east[1]),
+        (&branch[0], &west[0]),
+        (&east[3], &east[0]),
+        (&east[3], &east[1]),
+        (&east[3], &east[2]),
+        (&east[3], &west[0]),
+        (&east[3], &west[3]),
+        (&branch[1], &branch[0]),
+        (&branch[1], &west[3]),
     ];
     for (one, other) in pairs {
         call_both_ways(one, other);

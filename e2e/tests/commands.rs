@@ -84,8 +84,8 @@ fn a_bad_topology_is_refused_with_every_finding() {
             let text =
                 text.replace("associated_pool = \"north\"", "associated_pool = \"east\"\nsurprise = 1");
             text.replace(
-                "tls = [\"127.0.1.1:5061\"]\ninternal_sip = \"127.0.2.1",
-                "tls = [\"127.0.2.1:5061\"]\ninternal_sip = \"127.0.2.1",
+                "tls = [\"127.0.1.1:5061\"]\nwss = [\"127.0.1.1:7443\"]\ninternal_sip = \"127.0.2.1",
+                "tls = [\"127.0.2.1:5061\"]\nwss = [\"127.0.1.1:7443\"]\ninternal_sip = \"127.0.2.1",
             )
         })
         .unwrap();

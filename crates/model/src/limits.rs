@@ -44,10 +44,13 @@ pub const CONNECTIONS_MAX: usize = 100_000;
 pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 20_000;
 /// Octets waiting to be written to one connection. More: the connection is closed.
 pub const CONNECTION_WRITE_BYTES_MAX: usize = 262_144;
+/// Octets of the HTTP request by which a connection becomes a WebSocket. More: 431 and closed.
+pub const UPGRADE_BYTES_MAX: usize = 8_192;
 /// Octets that are read and dropped from a connection after our close, so that our last answer is not lost:
 /// what may be under way. More: the connection is reset.
 pub const CONNECTION_LINGER_BYTES_MAX: usize = 1_048_576;
-/// Time a connection may take for its TLS handshake and for each whole message. More: closed.
+/// Time a connection may take for its TLS handshake, for its upgrade to WebSocket and for each whole message.
+/// More: closed.
 pub const CONNECTION_HALF_OPEN_MAX: Duration = Duration::from_secs(10);
 /// Commands waiting for the disk of one server. More: 503 with Retry-After.
 pub const COMMANDS_WAITING_MAX: usize = 65_536;

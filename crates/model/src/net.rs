@@ -60,8 +60,29 @@ impl Protocol {
         }
     }
 
-    /// The value of a `transport` URI parameter.
+    /// The value of a `transport` URI parameter; that of a secure WebSocket is the one of the plain (RFC 7118
+    /// section 5.2).
     pub const fn uri_token(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws | Self::Wss => "ws",
+        }
+    }
+
+    /// The port where a URI or a Via names none. Source: RFC 3261 section 19.1.2, RFC 7118 section 5.5.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
+            Self::Ws => 80,
+            Self::Wss => 443,
+        }
+    }
+
+    /// Its name: in configuration, logs and errors.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
@@ -74,7 +95,7 @@ impl Protocol {
 
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.uri_token())
+        f.write_str(self.name())
     }
 }
 

@@ -166,7 +166,7 @@ fn strip_own_maddr<'a>(
 }
 
 /// Whether the request came over the port and transport that the URI indicates, by default UDP (TLS for SIPS)
-/// and 5060 (5061 over TLS).
+/// and the port of that (RFC 3261 section 19.1.2, RFC 7118 section 5.5).
 fn is_received_on(uri: &Uri<'_>, from: &Peer) -> bool {
     let is_sips = uri.scheme == Scheme::Sips;
     let is_transport = match uri.parameters.get(b"transport").flatten() {
@@ -178,7 +178,8 @@ fn is_received_on(uri: &Uri<'_>, from: &Peer) -> bool {
         None if is_sips => is_secure(from.protocol),
         None => from.protocol == Protocol::Udp,
     };
-    let default_port = if is_sips || is_secure(from.protocol) { 5061 } else { 5060 };
+    let is_plain = matches!(from.protocol, Protocol::Udp | Protocol::Tcp);
+    let default_port = if is_sips && is_plain { Protocol::Tls } else { from.protocol }.default_port();
     is_transport && uri.port.unwrap_or(default_port) == from.local.port()
 }
 

@@ -97,8 +97,8 @@ fn params(names: Vec<String>, common_name: &str, days: u32) -> Result<Certificat
 
 fn listening(server: &Server) -> impl Iterator<Item = SocketAddr> {
     let listen = &server.listen;
-    let sip = listen.udp.iter().chain(&listen.tcp).chain(&listen.tls).chain(&listen.internal_sip);
-    sip.chain([&listen.internal_http]).copied()
+    let phones = listen.phones().into_iter().flat_map(|(_, addresses)| addresses);
+    phones.chain(&listen.internal_sip).chain([&listen.internal_http]).copied()
 }
 
 /// Writes a file that only `mode` lets others read, replacing what was there in one step.

@@ -203,7 +203,7 @@ fn instructions(dir: &Path, topology: &Topology, deployment: &Deployment, restar
         };
         let role = topology.pool(&server.pool).map_or(Role::Control, |pool| pool.role);
         text.push_str(&format!("  {:<10} {:<10} {:<10}", server.name, server.pool, role));
-        for (name, addresses) in [("udp", &listen.udp), ("tcp", &listen.tcp), ("tls", &listen.tls)] {
+        for (name, addresses) in listen.phones() {
             if !addresses.is_empty() {
                 text.push_str(&format!(" {name} {}", list(addresses)));
             }

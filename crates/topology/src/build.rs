@@ -146,6 +146,8 @@ fn server(raw: &raw::Server, pool: PoolName, role: Role) -> Result<Server, Findi
             udp: all(&raw.udp)?,
             tcp: all(&raw.tcp)?,
             tls: all(&raw.tls)?,
+            ws: all(&raw.ws)?,
+            wss: all(&raw.wss)?,
             internal_sip: internal_sip.map(|text| address(text, subject)).transpose()?,
             internal_http: address(required(&raw.internal_http, subject, "internal_http")?, subject)?,
         },

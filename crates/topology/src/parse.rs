@@ -1,5 +1,6 @@
 //! From text to the raw form.
 
+use model::Protocol;
 use toml::de::DeTable;
 
 use crate::{
@@ -181,7 +182,8 @@ fn server(mut entry: Entry<'_, '_>) -> Server {
     for key in ["fqdn", "pool"] {
         entry.require(key);
     }
-    let [udp, tcp, tls] = ["udp", "tcp", "tls"].map(|key| entry.text_list(key).map(|list| list.value));
+    let [udp, tcp, tls, ws, wss] =
+        Protocol::ALL.map(|protocol| entry.text_list(protocol.name()).map(|list| list.value));
     let internal_sip = entry.text("internal_sip");
     let internal_http = entry.text("internal_http");
     let shards = entry.integer("shards");
@@ -194,6 +196,8 @@ fn server(mut entry: Entry<'_, '_>) -> Server {
         udp,
         tcp,
         tls,
+        ws,
+        wss,
         internal_sip,
         internal_http,
         shards,

@@ -115,6 +115,8 @@ pub(crate) struct Server {
     pub udp: Option<Vec<Text>>,
     pub tcp: Option<Vec<Text>>,
     pub tls: Option<Vec<Text>>,
+    pub ws: Option<Vec<Text>>,
+    pub wss: Option<Vec<Text>>,
     pub internal_sip: Option<Text>,
     pub internal_http: Option<Text>,
     pub shards: Option<Located<i64>>,
@@ -147,8 +149,8 @@ impl Pool {
 
 impl Server {
     /// The SIP listeners with the key of their list.
-    pub fn sip_listeners(&self) -> [(&'static str, &Option<Vec<Text>>); 3] {
-        [("udp", &self.udp), ("tcp", &self.tcp), ("tls", &self.tls)]
+    pub fn sip_listeners(&self) -> [(&'static str, &Option<Vec<Text>>); 5] {
+        [("udp", &self.udp), ("tcp", &self.tcp), ("tls", &self.tls), ("ws", &self.ws), ("wss", &self.wss)]
     }
 }
 

@@ -100,9 +100,9 @@ fn server(server: &Server) -> Section {
         ("pool", quoted(server.pool.as_str())),
     ];
     let listen = &server.listen;
-    for (key, addresses) in [("udp", &listen.udp), ("tcp", &listen.tcp), ("tls", &listen.tls)] {
+    for (protocol, addresses) in listen.phones() {
         if !addresses.is_empty() {
-            keys.push((key, list(addresses.iter().map(address))));
+            keys.push((protocol.name(), list(addresses.iter().map(address))));
         }
     }
     keys.extend(listen.internal_sip.as_ref().map(|internal| ("internal_sip", address(internal))));

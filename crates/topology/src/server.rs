@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use model::{Fqdn, PoolName, ServerName};
+use model::{Fqdn, PoolName, Protocol, ServerName};
 use serde::Serialize;
 
 /// One running process with one identity, in exactly one pool.
@@ -36,8 +36,36 @@ pub struct Listen {
     pub tcp: Vec<SocketAddr>,
     /// SIP over TLS, in the order of preference.
     pub tls: Vec<SocketAddr>,
+    /// SIP over WebSocket, in the order of preference.
+    pub ws: Vec<SocketAddr>,
+    /// SIP over WebSocket and TLS, in the order of preference.
+    pub wss: Vec<SocketAddr>,
     /// SIP between servers, over mutual TLS. Present on every server but those of the control role.
     pub internal_sip: Option<SocketAddr>,
     /// Everything else between servers and from the command line, over mutual TLS.
     pub internal_http: SocketAddr,
+}
+
+impl Listen {
+    /// What phones connect to: the addresses of each protocol, which is also the key of their list.
+    pub fn phones(&self) -> [(Protocol, &[SocketAddr]); 5] {
+        [
+            (Protocol::Udp, &self.udp),
+            (Protocol::Tcp, &self.tcp),
+            (Protocol::Tls, &self.tls),
+            (Protocol::Ws, &self.ws),
+            (Protocol::Wss, &self.wss),
+        ]
+    }
+
+    /// The addresses for phones of one protocol.
+    pub fn of(&self, protocol: Protocol) -> &[SocketAddr] {
+        match protocol {
+            Protocol::Udp => &self.udp,
+            Protocol::Tcp => &self.tcp,
+            Protocol::Tls => &self.tls,
+            Protocol::Ws => &self.ws,
+            Protocol::Wss => &self.wss,
+        }
+    }
 }

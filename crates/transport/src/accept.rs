@@ -25,6 +25,10 @@ pub(crate) enum ListenerKind {
     Tls,
     /// TLS with our own servers.
     Internal,
+    /// WebSocket.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
 }
 
 /// A connection fresh from the kernel.
@@ -40,6 +44,16 @@ impl ListenerKind {
         match self {
             Self::Tcp => Protocol::Tcp,
             Self::Tls | Self::Internal => Protocol::Tls,
+            Self::Ws => Protocol::Ws,
+            Self::Wss => Protocol::Wss,
+        }
+    }
+
+    /// Whether TLS comes first.
+    pub(crate) const fn is_secure(self) -> bool {
+        match self {
+            Self::Tls | Self::Internal | Self::Wss => true,
+            Self::Tcp | Self::Ws => false,
         }
     }
 }

@@ -18,6 +18,10 @@ pub struct ShardConfig {
     pub tcp: Vec<SocketAddr>,
     /// Addresses to accept TLS on; needs [`TlsConfigs::server`].
     pub tls: Vec<SocketAddr>,
+    /// Addresses to accept WebSocket on.
+    pub ws: Vec<SocketAddr>,
+    /// Addresses to accept WebSocket over TLS on; needs [`TlsConfigs::server`].
+    pub wss: Vec<SocketAddr>,
     /// Address to accept mutual TLS of our own servers on; needs [`TlsConfigs::internal_server`].
     pub internal: Option<SocketAddr>,
     /// Certificates and trust.
@@ -29,7 +33,7 @@ pub struct ShardConfig {
 /// Certificates and trust of a shard, made by [`crate::tls`]; all may be replaced while it runs.
 #[derive(Clone, Debug, Default)]
 pub struct TlsConfigs {
-    /// What TLS listeners present.
+    /// What TLS and secure WebSocket listeners present.
     pub server: Option<Arc<ServerConfig>>,
     /// Whom outbound TLS trusts.
     pub client: Option<Arc<ClientConfig>>,
@@ -48,8 +52,8 @@ pub struct Settings {
     pub connections_per_address_max: usize,
     /// Octets waiting to be written to one connection. More: the connection is closed.
     pub write_bytes_max: usize,
-    /// Time for connecting, for the TLS handshake, for the first message of an accepted connection, and from
-    /// the first octet of a message to its last. Longer: closed.
+    /// Time for connecting, for the TLS handshake, for the first message of an accepted connection or the
+    /// upgrade to WebSocket, and from the first octet of a message to its last. Longer: closed.
     pub half_open_max: Duration,
     /// Time without an octet in either direction after which a connection is closed.
     pub idle_max: Duration,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!             malformed               closed by the shard          all written
+//!                              (or WebSocket: by the far end, or in error)
 //!   Serving ------------> Malformed -------------------> Flushing -------------> Lingering --> end
 //!      |                      |                              |                        |
 //!      +----------------------+-- broken, idle, too slow ----+------------------------+------> end
@@ -29,9 +30,10 @@ use tokio::{
 use crate::{
     CloseReason,
     event::Event,
-    framing::{Frame, Frames, Malformed},
+    framing::{Broken, Frame, Framing, Malformed},
     hub::Hub,
     link::{Link, Order},
+    websocket::Over,
 };
 
 /// Reads before other connections get their turn.
@@ -53,12 +55,13 @@ pub(crate) struct Connection<'a, S> {
     at: &'a Attachment,
     names: Option<Arc<[String]>>,
     stream: S,
-    frames: Frames,
+    framing: Framing,
     phase: Phase,
     writing: Vec<u8>,
     written: usize,
     is_flush_due: bool,
-    /// Whether a whole message has come, or we opened the connection: until then it is worth little time.
+    /// Whether a whole message has come, it is a WebSocket, or we opened the connection: until then it is
+    /// worth little time.
     is_proven: bool,
     /// Since when the first message, or the rest of a message, is due.
     due_since: Option<Instant>,
@@ -72,8 +75,28 @@ pub(crate) struct Connection<'a, S> {
 enum Phase {
     Serving,
     Malformed { since: Instant },
-    Flushing { since: Instant },
-    Lingering { since: Instant, dropped: usize },
+    Flushing { since: Instant, end: End },
+    Lingering { since: Instant, end: End, dropped: usize },
+}
+
+/// Why a connection is flushed and then closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The shard wants it.
+    ClosedHere,
+    /// The WebSocket was ended.
+    WebSocket(Over),
+}
+
+impl End {
+    const fn reason(self) -> CloseReason {
+        match self {
+            Self::ClosedHere => CloseReason::ClosedHere,
+            Self::WebSocket(Over::Refused) => CloseReason::UpgradeRefused,
+            Self::WebSocket(Over::Violated) => CloseReason::Malformed,
+            Self::WebSocket(Over::ClosedByPeer) => CloseReason::ClosedByPeer,
+        }
+    }
 }
 
 impl<'a, S> Connection<'a, S> {
@@ -90,7 +113,7 @@ impl<'a, S> Connection<'a, S> {
             at,
             names,
             stream,
-            frames: Frames::new(),
+            framing: Framing::of(at.peer.protocol),
             phase: Phase::Serving,
             writing: Vec::new(),
             written: 0,
@@ -129,7 +152,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn begin_flushing(&mut self) {
         match self.phase {
             Phase::Serving | Phase::Malformed { .. } => {
-                self.phase = Phase::Flushing { since: Instant::now() }
+                let farewell = self.framing.farewell();
+                // Without room for it the far end misses a courtesy.
+                let _fits = self.at.link.answer(&farewell, self.at.hub.settings.write_bytes_max);
+                self.phase = Phase::Flushing { since: Instant::now(), end: End::ClosedHere }
             }
             Phase::Flushing { .. } | Phase::Lingering { .. } => {}
         }
@@ -159,10 +185,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                         return Poll::Ready(CloseReason::WriteQueueFull);
                     }
                 }
-                Phase::Lingering { dropped, .. } => {
+                Phase::Lingering { dropped, end, .. } => {
                     *dropped += buffer.filled().len();
                     if *dropped > limits::CONNECTION_LINGER_BYTES_MAX {
-                        return Poll::Ready(CloseReason::ClosedHere);
+                        return Poll::Ready(end.reason());
                     }
                 }
                 Phase::Malformed { .. } | Phase::Flushing { .. } => {}
@@ -172,11 +198,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         Poll::Pending
     }
 
-    /// Whatever the far end does after our close, it was our close.
+    /// Whatever the far end does after our close, what led to it stays the reason.
     fn ended(&self, reason: CloseReason) -> CloseReason {
         match self.phase {
             Phase::Serving | Phase::Malformed { .. } | Phase::Flushing { .. } => reason,
-            Phase::Lingering { .. } => CloseReason::ClosedHere,
+            Phase::Lingering { end, .. } => end.reason(),
         }
     }
 
@@ -185,28 +211,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let Attachment { hub, link, peer } = self.at;
         let now = Instant::now();
         self.last_octet = now;
-        let (mut has_frame, mut has_message, mut fits) = (false, false, true);
+        let (mut has_frame, mut is_proven, mut fits) = (false, false, true);
         let names = &self.names;
-        let result = self.frames.feed(bytes, |frame| {
+        let result = self.framing.feed(bytes, |frame| {
             has_frame = true;
             match frame {
                 Frame::Message(message) => {
-                    has_message = true;
+                    is_proven = true;
                     let bytes = Bytes::copy_from_slice(message);
                     hub.push(Event::Message { peer: *peer, bytes, names: names.clone() });
                 }
                 Frame::Ping => fits &= link.answer(PONG, hub.settings.write_bytes_max),
+                Frame::Answer(answer) => fits &= link.answer(answer, hub.settings.write_bytes_max),
+                Frame::Opened => is_proven = true,
                 Frame::Pong => {}
             }
         });
-        self.is_proven |= has_message;
-        if let Err(Malformed { bytes, error }) = result {
-            self.phase = Phase::Malformed { since: now };
-            hub.push(Event::Malformed { peer: *peer, bytes: Bytes::from(bytes), error });
-        } else if self.is_proven {
-            let is_new = has_frame || self.due_since.is_none();
-            let started = if is_new { Some(now) } else { self.due_since };
-            self.due_since = started.filter(|_| self.frames.is_partial());
+        self.is_proven |= is_proven;
+        match result {
+            Ok(()) if self.is_proven => {
+                let is_new = has_frame || self.due_since.is_none();
+                let started = if is_new { Some(now) } else { self.due_since };
+                self.due_since = started.filter(|_| self.framing.is_partial());
+            }
+            Ok(()) => {}
+            Err(Broken::Malformed(Malformed { bytes, error })) => {
+                self.phase = Phase::Malformed { since: now };
+                hub.push(Event::Malformed { peer: *peer, bytes: Bytes::from(bytes), error });
+            }
+            Err(Broken::WebSocket(over)) => {
+                // Nothing follows a Close frame (RFC 6455 section 5.5.1).
+                link.close(true);
+                self.phase = Phase::Flushing { since: now, end: End::WebSocket(over) };
+            }
         }
         fits
     }
@@ -240,11 +277,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             self.is_flush_due = false;
         }
         match self.phase {
-            Phase::Flushing { .. } => {
+            Phase::Flushing { end, .. } => {
                 if ready!(Pin::new(&mut self.stream).poll_shutdown(cx)).is_err() {
-                    return Poll::Ready(CloseReason::ClosedHere);
+                    return Poll::Ready(end.reason());
                 }
-                self.phase = Phase::Lingering { since: Instant::now(), dropped: 0 };
+                self.phase = Phase::Lingering { since: Instant::now(), end, dropped: 0 };
                 self.poll_read(cx)
             }
             Phase::Serving | Phase::Malformed { .. } | Phase::Lingering { .. } => Poll::Pending,
@@ -263,8 +300,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 }
             }
             Phase::Malformed { since } => (after(since, settings.half_open_max), CloseReason::Malformed),
-            Phase::Flushing { since } => (after(since, settings.half_open_max), CloseReason::ClosedHere),
-            Phase::Lingering { since, .. } => (after(since, LINGER), CloseReason::ClosedHere),
+            Phase::Flushing { since, end } => (after(since, settings.half_open_max), end.reason()),
+            Phase::Lingering { since, end, .. } => (after(since, LINGER), end.reason()),
         }
     }
 

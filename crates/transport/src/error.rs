@@ -171,7 +171,10 @@ pub enum CloseReason {
     /// More than `Settings::write_bytes_max` was waiting: the far end does not read.
     #[error("too much was waiting to be sent")]
     WriteQueueFull,
-    /// Nobody closed it after [`crate::Event::Malformed`].
+    /// Nobody closed it after [`crate::Event::Malformed`], or a WebSocket broke RFC 6455.
     #[error("malformed stream")]
     Malformed,
+    /// What came to a WebSocket listener is no WebSocket for SIP, and was told so (RFC 7118 section 4.1).
+    #[error("upgrade to WebSocket refused")]
+    UpgradeRefused,
 }

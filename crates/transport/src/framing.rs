@@ -2,8 +2,58 @@
 
 use std::mem;
 
-use model::limits;
+use model::{Protocol, limits};
 use sip::{FramingError, StreamFramer, StreamStep};
+
+use crate::websocket::{Over, WebSocket};
+
+/// What a connection is cut by.
+pub(crate) enum Framing {
+    Stream(Frames),
+    WebSocket(WebSocket),
+}
+
+/// Why nothing can be read from a connection any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    Malformed(Malformed),
+    WebSocket(Over),
+}
+
+impl Framing {
+    pub(crate) const fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Udp | Protocol::Tcp | Protocol::Tls => Self::Stream(Frames::new()),
+            Protocol::Ws | Protocol::Wss => Self::WebSocket(WebSocket::new()),
+        }
+    }
+
+    /// Whether the first octets of a message are there, and not its last.
+    pub(crate) fn is_partial(&self) -> bool {
+        match self {
+            Self::Stream(frames) => frames.is_partial(),
+            Self::WebSocket(socket) => socket.is_partial(),
+        }
+    }
+
+    /// Reads on with `bytes`, giving each whole frame to `each`.
+    ///
+    /// Errors: [`Broken`]; nothing can be read after it.
+    pub(crate) fn feed(&mut self, bytes: &[u8], each: impl FnMut(Frame<'_>)) -> Result<(), Broken> {
+        match self {
+            Self::Stream(frames) => frames.feed(bytes, each).map_err(Broken::Malformed),
+            Self::WebSocket(socket) => socket.feed(bytes, each).map_err(Broken::WebSocket),
+        }
+    }
+
+    /// What is to be written before we close.
+    pub(crate) fn farewell(&mut self) -> Vec<u8> {
+        match self {
+            Self::Stream(_) => Vec::new(),
+            Self::WebSocket(socket) => socket.farewell(),
+        }
+    }
+}
 
 /// The unread rest of one stream. Holds memory only while a message is incomplete.
 pub(crate) struct Frames {
@@ -17,8 +67,13 @@ pub(crate) enum Frame<'a> {
     Message(&'a [u8]),
     /// CRLFCRLF, to be answered with CRLF (RFC 5626 section 3.5.1).
     Ping,
-    /// CRLF: an answer to a ping, or a line end before a message (RFC 3261 section 7.5).
+    /// CRLF: an answer to a ping, or a line end before a message (RFC 3261 section 7.5). Ping or pong of a
+    /// WebSocket.
     Pong,
+    /// The connection is a WebSocket from here on.
+    Opened,
+    /// What a WebSocket has to answer by itself, ready to be written.
+    Answer(&'a [u8]),
 }
 
 /// A stream that cannot be read on.
@@ -30,7 +85,7 @@ pub(crate) struct Malformed {
 }
 
 impl Frames {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { framer: StreamFramer::new(), partial: Vec::new() }
     }
 
@@ -90,6 +145,7 @@ mod tests {
                     Frame::Message(message) => String::from_utf8(message.to_vec()).unwrap(),
                     Frame::Ping => "ping".to_owned(),
                     Frame::Pong => "pong".to_owned(),
+                    Frame::Opened | Frame::Answer(_) => panic!("{frame:?}"),
                 })
             })
             .unwrap();

@@ -1,4 +1,4 @@
-//! UDP, TCP and TLS sockets, flows and stream framing.
+//! UDP, TCP, TLS and WebSocket sockets, flows and framing.
 //!
 //! One [`Shard`] belongs to one thread with a tokio current-thread runtime. The thread's loop is
 //!
@@ -38,6 +38,9 @@
 //! flow token names ([`Shard::peer`]) or to an address, over the connection that [`Shard::connect`] finds or
 //! makes.
 //!
+//! A WebSocket (RFC 7118) is a connection with another framing: `websocket` in place of `framing`, over TCP
+//! or TLS. It is only ever accepted, never made: clients of that transport cannot be connected to.
+//!
 //! ## Where the next things go
 //!
 //! * Server location (RFC 3263): resolves a URI to the [`Destination`]s that [`Shard::connect`] takes, in
@@ -57,10 +60,12 @@ mod link;
 mod mmsg;
 mod shard;
 mod sockets;
+mod stun;
 pub mod tls;
 mod udp;
+mod upgrade;
 mod waker;
-mod stun;
+mod websocket;
 
 pub use config::{Destination, Settings, ShardConfig, TlsConfigs};
 pub use error::{BindError, CloseReason, ConnectError, ConnectFailure, SendError, SendFailure};

@@ -37,17 +37,18 @@ impl Link {
         Self(Mutex::new(State { order: Order::Serve, waiting: Vec::new(), in_flight: 0, task: None }))
     }
 
-    /// Adds octets to be written; above `bytes_max` in all, orders the end of the connection.
-    pub(crate) fn push(&self, bytes: &[u8], bytes_max: usize) -> Result<(), SendError> {
+    /// Adds octets to be written, `header` first; above `bytes_max` in all, orders the end of the connection.
+    pub(crate) fn push(&self, header: &[u8], bytes: &[u8], bytes_max: usize) -> Result<(), SendError> {
         let mut state = self.state();
         if state.order != Order::Serve {
             return Err(SendError::Closed);
         }
-        let queued = state.in_flight + state.waiting.len() + bytes.len();
+        let queued = state.in_flight + state.waiting.len() + header.len() + bytes.len();
         let result = if queued > bytes_max {
             state.order = Order::Overflowed;
             Err(SendError::QueueFull)
         } else {
+            state.waiting.extend_from_slice(header);
             state.waiting.extend_from_slice(bytes);
             Ok(())
         };
@@ -136,10 +137,10 @@ mod tests {
     fn more_than_may_wait_ends_the_connection_and_is_not_kept() {
         let link = Link::new();
 
-        assert_eq!(link.push(b"12345678", 10), Ok(()));
+        assert_eq!(link.push(b"12", b"345678", 10), Ok(()));
         assert_eq!(link.take(), b"12345678");
-        assert_eq!(link.push(b"abc", 10), Err(SendError::QueueFull));
-        assert_eq!(link.push(b"a", 10), Err(SendError::Closed));
+        assert_eq!(link.push(b"a", b"bc", 10), Err(SendError::QueueFull));
+        assert_eq!(link.push(b"", b"a", 10), Err(SendError::Closed));
         assert!(!link.is_open());
         assert_eq!(link.finish(), (8, Bytes::new()));
     }
@@ -147,11 +148,11 @@ mod tests {
     #[test]
     fn what_the_socket_took_makes_room() {
         let link = Link::new();
-        link.push(b"12345678", 10).unwrap();
+        link.push(b"12", b"345678", 10).unwrap();
         link.take();
         link.written(8);
 
-        assert_eq!(link.push(b"1234567890", 10), Ok(()));
+        assert_eq!(link.push(b"", b"1234567890", 10), Ok(()));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::{
     link::Link,
     sockets,
     udp::UdpEndpoint,
+    websocket,
 };
 
 /// Batches taken one after the other before the connections' tasks get their turn.
@@ -75,6 +76,10 @@ pub struct Bound {
     pub tcp: Vec<SocketAddr>,
     /// TLS.
     pub tls: Vec<SocketAddr>,
+    /// WebSocket.
+    pub ws: Vec<SocketAddr>,
+    /// WebSocket over TLS.
+    pub wss: Vec<SocketAddr>,
     /// Mutual TLS of our own servers.
     pub internal: Option<SocketAddr>,
 }
@@ -88,15 +93,15 @@ pub struct Counters {
     pub datagrams_dropped: u64,
     /// Datagrams that were only a keep-alive: nothing, CRLFs, zeros, or a STUN Binding indication.
     pub keep_alives: u64,
+    /// STUN Binding requests answered, with an error or not.
+    pub stun_answered: u64,
+    /// Datagrams that began like STUN and were no valid Binding request, or whose answer found no room.
+    pub stun_dropped: u64,
     /// Datagrams that the kernel took.
     pub datagrams_sent: u64,
     /// Datagrams that the kernel refused.
     pub datagrams_failed: u64,
     /// Reports of lost datagrams that found no room.
-    /// STUN Binding requests answered, with an error or not.
-    pub stun_answered: u64,
-    /// Datagrams that began like STUN and were no valid Binding request, or whose answer found no room.
-    pub stun_dropped: u64,
     pub failures_dropped: u64,
     /// Connections accepted.
     pub connections_accepted: u64,
@@ -111,9 +116,10 @@ impl Shard {
     ///
     /// Errors: [`BindError`]; nothing stays bound.
     pub fn bind(config: ShardConfig) -> Result<Self, BindError> {
-        let ShardConfig { shard, udp, tcp, tls, internal, tls_configs, settings } = config;
+        let ShardConfig { shard, udp, tcp, tls, ws, wss, internal, tls_configs, settings } = config;
+        let secure = tls.first().or_else(|| wss.first()).copied();
         let without_certificate = match (&tls_configs.server, &tls_configs.internal_server) {
-            (None, _) if !tls.is_empty() => tls.first().copied(),
+            (None, _) if secure.is_some() => secure,
             (_, None) => internal,
             (None | Some(_), Some(_)) => None,
         };
@@ -134,6 +140,8 @@ impl Shard {
         let of = |kind, addresses: Vec<SocketAddr>| addresses.into_iter().map(move |address| (kind, address));
         let all = of(ListenerKind::Tcp, tcp)
             .chain(of(ListenerKind::Tls, tls))
+            .chain(of(ListenerKind::Ws, ws))
+            .chain(of(ListenerKind::Wss, wss))
             .chain(of(ListenerKind::Internal, internal.into_iter().collect()));
         for (kind, address) in all {
             let socket = sockets::bind_listener(kind.protocol(), address, shard)?;
@@ -263,15 +271,15 @@ impl Shard {
 
     fn admit(&mut self, Accepted { stream, kind, local, remote }: Accepted) {
         let tls = match kind {
-            ListenerKind::Tcp => None,
-            ListenerKind::Tls => {
+            ListenerKind::Tcp | ListenerKind::Ws => None,
+            ListenerKind::Tls | ListenerKind::Wss => {
                 self.tls.server.clone().map(|config| AcceptTls { config, is_internal: false })
             }
             ListenerKind::Internal => {
                 self.tls.internal_server.clone().map(|config| AcceptTls { config, is_internal: true })
             }
         };
-        let is_refused = kind != ListenerKind::Tcp && tls.is_none();
+        let is_refused = kind.is_secure() && tls.is_none();
         if is_refused || !self.flows.admits(remote, &self.hub.settings) {
             self.counters.connections_refused += 1;
             return;
@@ -307,14 +315,19 @@ impl Shard {
     pub fn send(&mut self, to: &Peer, bytes: &[u8]) -> Result<(), SendError> {
         match to.protocol {
             Protocol::Udp => self.send_datagram(to, bytes),
-            Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => {
-                if to.flow.shard() != self.number {
-                    return Err(SendError::OtherShard { shard: to.flow.shard() });
-                }
-                let link = self.flows.link(to.flow).ok_or(SendError::Closed)?;
-                link.push(bytes, self.hub.settings.write_bytes_max)
+            Protocol::Tcp | Protocol::Tls => self.send_octets(to, &[], bytes),
+            Protocol::Ws | Protocol::Wss => {
+                websocket::frame(bytes, |header, bytes| self.send_octets(to, header, bytes))
             }
         }
+    }
+
+    fn send_octets(&self, to: &Peer, header: &[u8], bytes: &[u8]) -> Result<(), SendError> {
+        if to.flow.shard() != self.number {
+            return Err(SendError::OtherShard { shard: to.flow.shard() });
+        }
+        let link = self.flows.link(to.flow).ok_or(SendError::Closed)?;
+        link.push(header, bytes, self.hub.settings.write_bytes_max)
     }
 
     /// Any shard may send a datagram: all have a socket with the same address.
@@ -456,6 +469,8 @@ impl Bound {
             udp: endpoints.iter().map(|endpoint| endpoint.local).collect(),
             tcp: of_kind(ListenerKind::Tcp).collect(),
             tls: of_kind(ListenerKind::Tls).collect(),
+            ws: of_kind(ListenerKind::Ws).collect(),
+            wss: of_kind(ListenerKind::Wss).collect(),
             internal: of_kind(ListenerKind::Internal).next(),
         }
     }

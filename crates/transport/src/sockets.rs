@@ -41,7 +41,7 @@ pub(crate) fn bind_udp(address: SocketAddr, shard: u16) -> Result<UdpSocket, Bin
         .map_err(|source| bind_error(protocol, address, source))
 }
 
-/// Binds a listener of a shard for TCP or TLS.
+/// Binds a listener of a shard for connections.
 ///
 /// Errors: [`BindError`].
 pub(crate) fn bind_listener(

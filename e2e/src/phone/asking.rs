@@ -97,7 +97,7 @@ impl Line {
     }
 
     pub(super) fn new_via(&self) -> String {
-        format!("SIP/2.0/{} {};branch=z9hG4bK{};rport", self.via.token(), self.local, fresh())
+        format!("SIP/2.0/{} {};branch=z9hG4bK{};rport", self.via.token(), self.sent_by, fresh())
     }
 
     /// Sends requests until one is not challenged, at most three. `build` makes each one, without Via.

@@ -199,6 +199,8 @@ fn start_shards(shared: &Arc<Shared>, certificates: &Certificates) -> Result<Sha
             udp: listen.udp.clone(),
             tcp: listen.tcp.clone(),
             tls: listen.tls.clone(),
+            ws: listen.ws.clone(),
+            wss: listen.wss.clone(),
             internal: listen.internal_sip,
             tls_configs: certificates.of_shard(),
             settings: transport::Settings::default(),

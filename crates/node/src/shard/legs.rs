@@ -37,9 +37,10 @@ impl Legs {
                 })
                 .collect::<Vec<_>>()
         };
-        let mut listeners = list(Protocol::Udp, &listen.udp, false);
-        listeners.extend(list(Protocol::Tcp, &listen.tcp, false));
-        listeners.extend(list(Protocol::Tls, &listen.tls, false));
+        let mut listeners = Vec::new();
+        for (protocol, addresses) in listen.phones() {
+            listeners.extend(list(protocol, addresses, false));
+        }
         listeners.extend(list(Protocol::Tls, listen.internal_sip.as_slice(), true));
         let mut names: Vec<String> = topology.domains.iter().map(ToString::to_string).collect();
         names.push(server.fqdn.to_string());
@@ -82,10 +83,12 @@ impl Legs {
     pub fn contact(&self, peer: &Peer, is_internal: bool, user: &str, is_sips: bool) -> Option<String> {
         let listener = self.listener(peer.protocol, peer.local, is_internal)?;
         let address = listener.address;
-        Some(if is_sips && listener.protocol == Protocol::Tls {
-            format!("<sips:{user}@{address}>")
-        } else {
-            format!("<sip:{user}@{address};transport={}>", listener.protocol.uri_token())
+        Some(match listener.protocol {
+            Protocol::Tls if is_sips => format!("<sips:{user}@{address}>"),
+            Protocol::Wss if is_sips => format!("<sips:{user}@{address};transport=ws>"),
+            Protocol::Udp | Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => {
+                format!("<sip:{user}@{address};transport={}>", listener.protocol.uri_token())
+            }
         })
     }
 
@@ -103,7 +106,7 @@ impl Legs {
         }
         match host_address(uri.host) {
             Some(ip) => self.listeners.iter().any(|listener| {
-                let default = if listener.protocol == Protocol::Tls { 5061 } else { 5060 };
+                let default = listener.protocol.default_port();
                 listener.address.ip() == ip && listener.address.port() == uri.port.unwrap_or(default)
             }),
             None => self.names.iter().any(|name| name.eq_ignore_ascii_case(uri.host)),

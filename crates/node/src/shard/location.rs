@@ -116,7 +116,8 @@ impl Shard {
 
     /// Towards the address in a URI: a server of ours by its internal listener, or any other address.
     ///
-    /// Errors: 404 for a host name (server location by DNS is not there yet), 416 for other schemes.
+    /// Errors: 404 for a host name (server location by DNS is not there yet) and for WebSocket, whose clients
+    /// nobody connects to; 416 for other schemes.
     pub(super) fn towards_uri(&self, uri: &Uri<'_>) -> Result<(NextHop, Arc<Leg>), Reject> {
         match uri.scheme {
             Scheme::Sip | Scheme::Sips => {}
@@ -125,6 +126,10 @@ impl Shard {
         let host = uri.maddr().and_then(sip::host_address).or_else(|| uri.host_address());
         let ip = host.ok_or(Reject::NotFound)?;
         let protocol = protocol_of(uri);
+        match protocol {
+            Protocol::Udp | Protocol::Tcp | Protocol::Tls => {}
+            Protocol::Ws | Protocol::Wss => return Err(Reject::NotFound),
+        }
         let remote = SocketAddr::new(ip, listener_port(uri));
         let internal =
             self.shared.topology.servers.iter().find(|server| server.listen.internal_sip == Some(remote));
@@ -139,6 +144,7 @@ impl Shard {
 
 fn protocol_of(uri: &Uri<'_>) -> Protocol {
     match (uri.scheme, uri.protocol()) {
+        (Scheme::Sips, Some(Protocol::Ws)) => Protocol::Wss,
         (Scheme::Sips, _) => Protocol::Tls,
         (_, Some(protocol)) => protocol,
         (_, None) => Protocol::Udp,
@@ -147,8 +153,7 @@ fn protocol_of(uri: &Uri<'_>) -> Protocol {
 
 /// The port that a URI names (RFC 3261 section 19.1.2).
 pub(super) fn listener_port(uri: &Uri<'_>) -> u16 {
-    let default = if protocol_of(uri) == Protocol::Tls { 5061 } else { 5060 };
-    uri.port.unwrap_or(default)
+    uri.port.unwrap_or(protocol_of(uri).default_port())
 }
 
 /// Whether two URIs are contacts of the same phone: its registration and a dialog may have other parameters.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::Peer;
+use model::{Peer, Protocol};
 use sip::{Framing, FramingError, HeaderError, HeaderId, Message, OwnedMessage, Rewrite, Via};
 
 use super::{Origin, Shard, Turn, mail::Mail};
@@ -34,8 +34,13 @@ impl Shard {
                 return self.sockets.close(peer.flow, true);
             }
         };
+        let framing = match peer.protocol {
+            Protocol::Udp | Protocol::Tcp | Protocol::Tls => Framing::Stream,
+            // Cut by its transport already; Content-Length may be missing (RFC 7118 section 5).
+            Protocol::Ws | Protocol::Wss => Framing::Datagram,
+        };
         let mut index = std::mem::take(&mut self.index);
-        match index.parse(bytes, Framing::Stream) {
+        match index.parse(bytes, framing) {
             Ok(()) => self.message(turn, peer, index.view(bytes), &origin),
             Err(error) => self.malformed(peer, index.view(bytes), error),
         }
@@ -53,7 +58,8 @@ impl Shard {
 
     /// A response that came to another shard's socket.
     pub(super) fn response(&mut self, turn: &Turn<'_>, from: Peer, bytes: &Bytes) {
-        if let Ok(message) = OwnedMessage::parse(bytes.clone(), Framing::Stream) {
+        // Whole already; one that came as a datagram may have no Content-Length.
+        if let Ok(message) = OwnedMessage::parse(bytes.clone(), Framing::Datagram) {
             self.give(turn, from, message, &Origin::Phone);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::{AddressOfRecord, Leg, NextHop, Peer, ServerName, ServerTransaction};
+use model::{AddressOfRecord, Leg, NextHop, Peer, Protocol, ServerName, ServerTransaction};
 use proxy::{Preprocessed, Reject, Routing, Target, preprocess, validate_checked};
 use registrar::authentication::Rejection;
 use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri, digest::Credentials};
@@ -294,6 +294,14 @@ impl Shard {
             None => Err(Reject::Forbidden),
             Some(TokenFlow::Gone) => Err(Reject::FlowFailed),
             Some(TokenFlow::Alive(peer)) if peer.flow == from.flow && peer.remote == from.remote => Ok(None),
+            // Of this boot, and closed since (RFC 5626 section 5.3.1). Other shards know their own flows.
+            Some(TokenFlow::Alive(peer))
+                if peer.protocol != Protocol::Udp
+                    && peer.flow.shard() == self.number
+                    && self.sockets.peer(peer.flow).is_none() =>
+            {
+                Err(Reject::FlowFailed)
+            }
             Some(TokenFlow::Alive(peer)) => {
                 let leg = self.legs.towards(&peer, false).ok_or(Reject::FlowFailed)?;
                 Ok(Some(single(NextHop::Flow(peer), &found.request_uri, leg)))

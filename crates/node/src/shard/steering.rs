@@ -86,34 +86,30 @@ fn is_sips(request: Message<'_>) -> bool {
 
 /// The URI by which a phone that speaks to us over `from` reaches a server: by the same protocol, and by the
 /// same version of IP where that is possible. Of UDP and TCP one stands in for the other, every phone speaks
-/// both; nothing stands in for TLS.
+/// both; nothing stands in for TLS or for WebSocket, of which the secure one is `sips` and `transport=ws`
+/// (RFC 7118 section 5.5).
 fn phone_uri(listen: &Listen, from: &Peer, is_sips: bool) -> Option<String> {
     let protocols: &[Protocol] = match from.protocol {
-        _ if is_sips => &[Protocol::Tls],
+        Protocol::Ws | Protocol::Wss if is_sips => &[Protocol::Wss],
+        Protocol::Udp | Protocol::Tcp | Protocol::Tls if is_sips => &[Protocol::Tls],
         Protocol::Udp => &[Protocol::Udp, Protocol::Tcp],
         Protocol::Tcp => &[Protocol::Tcp, Protocol::Udp],
         Protocol::Tls => &[Protocol::Tls],
-        // No server of a topology listens for WebSocket yet.
-        Protocol::Ws | Protocol::Wss => &[],
-    };
-    let of = |protocol: &Protocol| -> &[SocketAddr] {
-        match protocol {
-            Protocol::Udp => &listen.udp,
-            Protocol::Tcp => &listen.tcp,
-            Protocol::Tls => &listen.tls,
-            Protocol::Ws | Protocol::Wss => &[],
-        }
+        Protocol::Ws => &[Protocol::Ws],
+        Protocol::Wss => &[Protocol::Wss],
     };
     let is_reached = |address: &&SocketAddr| address.is_ipv4() == from.remote.is_ipv4();
     let (protocol, address) = protocols.iter().find_map(|protocol| {
-        let addresses = of(protocol);
+        let addresses = listen.of(*protocol);
         let address = addresses.iter().find(is_reached).or_else(|| addresses.first())?;
         Some((protocol, address))
     })?;
-    Some(if is_sips {
-        format!("sips:{address}")
-    } else {
-        format!("sip:{address};transport={}", protocol.uri_token())
+    Some(match protocol {
+        Protocol::Wss => format!("sips:{address};transport=ws"),
+        Protocol::Tls if is_sips => format!("sips:{address}"),
+        Protocol::Udp | Protocol::Tcp | Protocol::Tls | Protocol::Ws => {
+            format!("sip:{address};transport={}", protocol.uri_token())
+        }
     })
 }
 
@@ -125,11 +121,13 @@ mod tests {
     use super::*;
 
     fn listen(udp: &[&str], tcp: &[&str], tls: &[&str]) -> Listen {
-        let read = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let read = |texts: &[&str]| texts.iter().map(|text| text.parse::<SocketAddr>().unwrap()).collect();
         Listen {
             udp: read(udp),
             tcp: read(tcp),
             tls: read(tls),
+            ws: read(&["192.0.2.1:80"]),
+            wss: read(&["192.0.2.1:443"]),
             internal_sip: Some("192.0.2.1:5071".parse().unwrap()),
             internal_http: "192.0.2.1:8443".parse().unwrap(),
         }
@@ -158,7 +156,9 @@ mod tests {
             (&all, Protocol::Tls, v6, false, Some("sip:192.0.2.1:5061;transport=tls")),
             (&all, Protocol::Tls, v4, true, Some("sips:192.0.2.1:5061")),
             (&all, Protocol::Tcp, v4, true, Some("sips:192.0.2.1:5061")),
-            (&all, Protocol::Wss, v4, false, None),
+            (&all, Protocol::Ws, v4, false, Some("sip:192.0.2.1:80;transport=ws")),
+            (&all, Protocol::Wss, v4, false, Some("sips:192.0.2.1:443;transport=ws")),
+            (&all, Protocol::Ws, v4, true, Some("sips:192.0.2.1:443;transport=ws")),
             (&udp_only, Protocol::Tcp, v4, false, Some("sip:192.0.2.1:5060;transport=udp")),
             (&udp_only, Protocol::Tls, v4, false, None),
             (&udp_only, Protocol::Udp, v4, true, None),

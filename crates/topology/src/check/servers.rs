@@ -37,7 +37,7 @@ fn check_presence(check: &mut Check<'_>, server: &Server) {
     match role {
         Some(role) if role.speaks_sip() => check_sip_presence(check, server, role),
         Some(role) => {
-            for key in ["udp", "tcp", "tls", "internal_sip", "shards"] {
+            for key in ["udp", "tcp", "tls", "ws", "wss", "internal_sip", "shards"] {
                 check.without_effect(&server.keys, key, &server.subject, role);
             }
         }
@@ -52,7 +52,7 @@ fn check_sip_presence(check: &mut Check<'_>, server: &Server, role: Role) {
     };
     if !server.sip_listeners().into_iter().any(is_written) {
         let message = format!("a server of {} needs a SIP listener", a_pool(role));
-        let remedy = "add one of udp, tcp and tls, as in udp = [\"IP:5060\"]";
+        let remedy = "add one of udp, tcp, tls, ws and wss, as in udp = [\"IP:5060\"]";
         check.report(Rule::ServerListeners, server.at, &server.subject, message, remedy);
     }
     if !server.keys.contains_key("internal_sip") {
