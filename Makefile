@@ -15,7 +15,8 @@ bench: tools
 	cargo build --locked
 	bench/run.sh
 
-# What the tests and the benchmark need besides Rust: phones, capture, valgrind, namespaces. Debian packages by name.
+# What the tests and the benchmark need besides Rust: phones, a browser, capture, valgrind, namespaces. Debian
+# packages by name, and JsSIP for the browser by npm.
 tools:
 	./tools/install.sh
 

@@ -15,10 +15,21 @@ need baresip baresip-core
 need linphonec linphone-cli
 need valgrind valgrind
 need python3 python3
-if [ "${#packages[@]}" -eq 0 ]; then exit 0; fi
+need openssl openssl
+need chromium chromium
+need node nodejs
+need npm npm
+if [ "${#packages[@]}" -gt 0 ]; then
+    as_root=""
+    if [ "$(id -u)" -ne 0 ]; then as_root=sudo; fi
+    echo "installing: ${packages[*]}"
+    $as_root apt-get update -q
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
+fi
 
-as_root=""
-if [ "$(id -u)" -ne 0 ]; then as_root=sudo; fi
-echo "installing: ${packages[*]}"
-$as_root apt-get update -q
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
+# The browser's phone: JsSIP and its page in one file.
+browser=$(dirname "$0")/../e2e/browser
+if [ ! "$browser/dist/phone.js" -nt "$browser/phone.js" ] || [ "$browser/package-lock.json" -nt "$browser/dist/phone.js" ]; then
+    npm ci --prefix "$browser" --no-audit --no-fund
+    npm run build --prefix "$browser"
+fi

@@ -6,6 +6,7 @@
 //! [`Phone`] is a small SIP phone, written from the RFCs and not from our own parser, that keeps exact
 //! account of what it was answered and when.
 
+pub mod browser;
 pub mod burst;
 mod contact_lists;
 pub mod crowd;
@@ -24,8 +25,8 @@ mod sipp;
 mod socket;
 pub mod softphone;
 mod wait;
-
 mod websocket;
+
 pub use contact_lists::ContactLists;
 pub use deployment::{Deployment, Ran, RunningCommand, SERVERS, Timing, tandem_binary};
 pub use disk::Disk;

@@ -27,6 +27,8 @@ pub use sound::{SAMPLE_RATE, share_of_tone, write_tone};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How much audio is enough to judge it, in octets of a WAV file: one and a half seconds.
 const AUDIO_BYTES: u64 = sound::BYTES_PER_SECOND * 3 / 2;
+/// Where [`pretend_network`] leads.
+const PRETENDED_ADDRESS: &str = "192.0.2.1";
 /// How long the tone lasts that a phone sends; longer than any call of a test.
 const TONE_S: u32 = 60;
 
@@ -58,6 +60,9 @@ pub struct Account {
     pub authority: PathBuf,
     /// Pitch of the tone that the phone sends.
     pub tone_hz: u32,
+    /// Whether its media is what browsers speak: ICE, DTLS-SRTP, RTCP beside RTP. For baresip, with
+    /// [`pretend_network`].
+    pub is_webrtc: bool,
 }
 
 impl Account {
@@ -68,17 +73,18 @@ impl Account {
         let registrar = match via {
             Via::Udp | Via::Tcp => Deployment::sip(server),
             Via::Tls => Deployment::sip_tls(server),
+            Via::Wss => Deployment::sip_wss(server),
         };
         Ok(Self {
             user: user.to_owned(),
             password: deployment.password(user)?.to_owned(),
             via,
-            Via::Wss => Deployment::sip_wss(server),
             registrar,
             backup: None,
             expires_s: 600,
             authority: deployment.dir().join("ca/cert.pem"),
             tone_hz,
+            is_webrtc: false,
         })
     }
 }
@@ -210,8 +216,16 @@ impl Softphone {
     ///
     /// Errors: no call comes, or it is not established.
     pub fn answer(&mut self, caller: &mut Self) -> Result<()> {
+        self.answer_user(&caller.user)?;
+        caller.wait_established()
+    }
+
+    /// Waits for a call from this user and answers it; this phone is then in the call.
+    ///
+    /// Errors: no call comes, or it is not established.
+    pub fn answer_user(&mut self, caller: &str) -> Result<()> {
         self.calls += 1;
-        let from = caller.aor();
+        let from = aor(caller);
         match self.product {
             Product::Baresip => {
                 self.wait("ncoming call from:")?;
@@ -223,11 +237,13 @@ impl Softphone {
                 self.type_line("answer")?;
             }
         }
-        self.wait_established()?;
-        caller.wait_established()
+        self.wait_established()
     }
 
-    fn wait_established(&mut self) -> Result<()> {
+    /// Waits until the call in progress is up.
+    ///
+    /// Errors: it is not, in time.
+    pub fn wait_established(&mut self) -> Result<()> {
         match self.product {
             Product::Baresip => self.wait("Call established"),
             Product::Linphone => {
@@ -435,14 +451,13 @@ impl Drop for Softphone {
 ///
 /// Errors: `ip` fails.
 pub fn pretend_network(namespace: &Namespace) -> Result<()> {
-    const ADDRESS: &str = "192.0.2.1";
     let run = |arguments: &[&str]| -> Result<()> {
         let status = Command::new("ip").args(["-n", namespace.name()]).args(arguments).status()?;
         ensure!(status.success(), "ip {}", arguments.join(" "));
         Ok(())
     };
-    run(&["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"])?;
-    run(&["route", "add", "default", "dev", "lo", "src", ADDRESS])
+    run(&["address", "add", &format!("{PRETENDED_ADDRESS}/32"), "dev", "lo"])?;
+    run(&["route", "add", "default", "dev", "lo", "src", PRETENDED_ADDRESS])
 }
 
 fn aor(user: &str) -> String {

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::Result;
 
-use super::Account;
+use super::{Account, PRETENDED_ADDRESS};
 
 /// Writes the phone's files; the command that starts it.
 pub fn command(folder: &Path, account: &Account) -> Result<Command> {
@@ -31,6 +31,9 @@ fn account_line(account: &Account) -> String {
         expires = account.expires_s,
         registrar = account.registrar,
     );
+    if account.is_webrtc {
+        line.push_str(";medianat=ice;mediaenc=dtls_srtp");
+    }
     if let Some(backup) = account.backup {
         line.push_str(&format!(";outbound2=\"sip:{backup};transport={transport}\";sipnat=outbound"));
     }
@@ -40,11 +43,18 @@ fn account_line(account: &Account) -> String {
 
 fn config(folder: &Path, account: &Account) -> String {
     let folder = folder.display();
+    // ICE has no candidates for a loopback address.
+    let interface = if account.is_webrtc { PRETENDED_ADDRESS } else { "127.0.0.1" };
+    let webrtc = if account.is_webrtc {
+        "rtcp_mux yes\nmodule ice.so\nmodule srtp.so\nmodule dtls_srtp.so\n"
+    } else {
+        ""
+    };
     format!(
-        "net_interface 127.0.0.1\nsip_cafile {authority}\n\
+        "net_interface {interface}\nsip_cafile {authority}\n\
          audio_source aufile,{folder}/tone.wav\naudio_player aubridge,{user}\naudio_alert aubridge,alert\n\
          snd_path {folder}\nstatmode_default off\nmodule_path /usr/lib/baresip/modules\n\
-         module stdio.so\nmodule g711.so\nmodule sndfile.so\nmodule aufile.so\nmodule aubridge.so\n\
+         module stdio.so\nmodule g711.so\nmodule sndfile.so\nmodule aufile.so\nmodule aubridge.so\n{webrtc}\
          module_tmp uuid.so\nmodule_tmp account.so\nmodule_app contact.so\nmodule_app menu.so\n",
         authority = account.authority.display(),
         user = account.user,
