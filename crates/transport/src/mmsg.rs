@@ -298,7 +298,11 @@ fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::UdpSocket, os::fd::AsFd, time::SystemTime};
+    use std::{
+        net::UdpSocket,
+        os::fd::AsFd,
+        time::{Duration, Instant, SystemTime},
+    };
 
     use super::*;
 
@@ -351,12 +355,21 @@ mod tests {
         let mut arena = vec![0; SLOT_BYTES];
         let mut next = || receive(receiver.as_fd(), &mut arena, 0, &mut Vec::new());
 
-        let before = wall();
-        sender.send_to(b"one", to).unwrap();
-        let after = wall();
-        let first = next().unwrap();
-        assert!(first.arrived.is_some_and(|arrived| before <= arrived && arrived <= after), "{first:?}");
-        assert_eq!((first.count, first.dropped), (1, None));
+        // The system begins to note times a moment after the first socket asks for them; until then it gives
+        // the time at which the datagram was read.
+        let began = Instant::now();
+        let is_noted = std::iter::repeat_with(|| {
+            let before = wall();
+            sender.send_to(b"one", to).unwrap();
+            let after = wall();
+            while wall() == after {}
+            let first = next().unwrap();
+            assert_eq!((first.count, first.dropped), (1, None));
+            first.arrived.is_some_and(|arrived| before <= arrived && arrived <= after)
+        })
+        .take_while(|_| began.elapsed() < Duration::from_secs(10))
+        .any(|is_noted| is_noted);
+        assert!(is_noted);
 
         // More than the default receive buffer holds.
         for _ in 0..5_000 {

@@ -341,11 +341,14 @@ fn it_is_known_since_when_datagrams_wait_and_nobody_waits_behind_a_batch_that_to
         };
         let before = wall_time();
         send(200);
-        let after = wall_time();
         server.shard.next(&mut server.inbox, None).await;
         let backlog = server.inbox.backlog();
         let batch = server.inbox.drain().count();
-        assert!(backlog.oldest.is_some_and(|oldest| before <= oldest && oldest <= after), "{backlog:?}");
+        // The first datagrams of a machine may be told with the time at which they were read.
+        assert!(
+            backlog.oldest.is_some_and(|oldest| before <= oldest && oldest <= wall_time()),
+            "{backlog:?}"
+        );
         assert_eq!(backlog.dropped, 0);
 
         let mut left = 200 - batch;
