@@ -152,6 +152,11 @@ pub const CONTACTS_ENDED_MAX: usize = 64;
 /// Octets of documents in one page of a journal or of orphans, beyond its first document. More: a further
 /// page. With its first document and the rest of its entries it stays below `PEER_BODY_BYTES_MAX`.
 pub const JOURNAL_PAGE_BYTES_MAX: usize = 4 * 1_048_576;
+/// Octets of documents in one page of users who go to another journal, beyond its last user. More: a further
+/// page.
+pub const MOVE_PAGE_BYTES_MAX: usize = 2 * 1_048_576;
+/// Users in one page of those who go to another journal, and removed at a time where they were. More: again.
+pub const MOVE_USERS_MAX: usize = 500;
 /// Conflicts of one journal that wait for the operator. More: no more orphans are adopted until some are
 /// resolved; they stay where they are.
 pub const CONFLICTS_MAX: usize = 10_000;

@@ -10,6 +10,7 @@ mod hot;
 mod hot_changes;
 mod journal;
 mod lock;
+mod move_page;
 mod orphan;
 mod page;
 mod redb;
@@ -27,6 +28,7 @@ pub use error::{Cause, StoreError, chain};
 pub use hot::{Health, HotError, HotStore, Reply, Wake};
 pub use hot_changes::{BindingPage, CopyPlace, HotCursor};
 pub use journal::{ApplyError, JournalError, Lag, PurgeError, Purged, RestartError};
+pub use move_page::{MovePage, MovePageContent};
 pub use orphan::{
     AdoptError, Adopted, Adoption, Conflict, Orphan, OrphanContent, OrphanPage, OrphanPageContent,
     OrphanedWrite, RewindError,
@@ -36,5 +38,5 @@ pub use redb::RedbControlStore;
 pub use registrar::OperationId;
 pub use scope::{Scope, UnknownScope};
 pub use sqlite::SqliteUserStore;
-pub use user::{AccountState, Changes, CommitError, DocumentState, Follower, UserStore};
+pub use user::{AccountState, Changes, CommitError, Departure, DocumentState, Follower, UserStore};
 pub use voter::{LogPolicy, SingleVoterHotStore};

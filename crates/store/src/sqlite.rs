@@ -3,6 +3,7 @@
 mod adopt;
 mod commit;
 mod ledger;
+mod moves;
 mod orphans;
 mod pages;
 mod pools;
@@ -29,8 +30,8 @@ use self::{
 };
 use crate::{
     Account, AdoptError, Adopted, ApplyError, Change, Changes, CommitError, Committed, Conflict, ConflictId,
-    Cursor, Follower, JournalError, Lag, OrphanPage, Page, PurgeError, Purged, RestartError, RewindError,
-    Scope, StoreError, StoredDocument, UserStore, lock::patiently,
+    Cursor, Departure, Follower, JournalError, Lag, MovePage, OperationId, OrphanPage, Page, PurgeError,
+    Purged, RestartError, RewindError, Scope, StoreError, StoredDocument, UserStore, lock::patiently,
 };
 
 /// Accounts and documents handed to a follower at a time while it is given those that exist.
@@ -351,6 +352,48 @@ impl UserStore for SqliteUserStore {
     fn restart(&self, journal: &PoolName, epoch: Epoch) -> Result<(), RestartError> {
         self.with_writer(journal, RestartError::Unknown, |txn| {
             orphans::restart(txn, &self.file, journal, epoch)
+        })
+    }
+
+    fn account(&self, journal: &PoolName, aor: &AddressOfRecord) -> Result<Option<Account>, StoreError> {
+        self.with_snapshot(|now| now.account_in(journal, aor))
+    }
+
+    fn journals_of(&self, home: &PoolName) -> Result<Vec<PoolName>, StoreError> {
+        self.with_snapshot(|now| now.journals_of(home))
+    }
+
+    fn leaving(
+        &self,
+        journal: &PoolName,
+        home: &PoolName,
+        after: Option<&AddressOfRecord>,
+        max: usize,
+    ) -> Result<MovePage, JournalError> {
+        self.with_reader(|txn| moves::leaving(txn, &self.file, journal, home, after, max))
+    }
+
+    fn settle(
+        &self,
+        journal: &PoolName,
+        epoch: Epoch,
+        now: WallTime,
+        page: &MovePage,
+    ) -> Result<Cursor, AdoptError> {
+        page.check()?;
+        self.with_writer(journal, AdoptError::Unknown, |txn| {
+            moves::settle(txn, &self.file, journal, epoch, now, page)
+        })
+    }
+
+    fn depart(
+        &self,
+        departure: &Departure,
+        now: WallTime,
+        operation: OperationId,
+    ) -> Result<usize, CommitError> {
+        self.with_writer(&departure.journal, CommitError::Unknown, |txn| {
+            moves::depart(txn, &self.file, departure, now, operation)
         })
     }
 

@@ -7,8 +7,8 @@ use model::{
 
 use crate::{
     Account, AdoptError, Adopted, ApplyError, Change, Committed, Conflict, ConflictId, Cursor, JournalError,
-    Lag, OperationId, OrphanPage, Page, PurgeError, Purged, RestartError, RewindError, Scope, StoreError,
-    StoredDocument, Subject,
+    Lag, MovePage, OperationId, OrphanPage, Page, PurgeError, Purged, RestartError, RewindError, Scope,
+    StoreError, StoredDocument, Subject,
 };
 
 /// Accounts, documents and their journals, durable. Every method blocks; call it where blocking is allowed.
@@ -170,6 +170,51 @@ pub trait UserStore: Send + Sync {
     /// Errors: [`RestartError`].
     fn restart(&self, journal: &PoolName, epoch: Epoch) -> Result<(), RestartError>;
 
+    /// The account of a user in this journal.
+    fn account(&self, journal: &PoolName, aor: &AddressOfRecord) -> Result<Option<Account>, StoreError>;
+
+    /// Journals in which there are accounts of users homed on `home`, in order of name: more than one while
+    /// they go from one to another.
+    fn journals_of(&self, home: &PoolName) -> Result<Vec<PoolName>, StoreError>;
+
+    /// Users homed on `home` in the journal that this store owns, with all that is theirs: those after
+    /// `after`, at most `max` (and `limits::MOVE_USERS_MAX`, and about `limits::MOVE_PAGE_BYTES_MAX` octets
+    /// of documents). The caller has seen to it that nobody changes them any more.
+    ///
+    /// Errors: [`JournalError::HoldsLess`], [`JournalError::Recopying`], [`JournalError::Store`].
+    fn leaving(
+        &self,
+        journal: &PoolName,
+        home: &PoolName,
+        after: Option<&AddressOfRecord>,
+        max: usize,
+    ) -> Result<MovePage, JournalError>;
+
+    /// Takes users of a page over into the journal that this store owns under `epoch`, all or none; durable
+    /// when this returns. The same page again changes nothing. What is here already with a higher number
+    /// stays. Everything gets a number above all those of the journal it comes from. Returns the end of the
+    /// journal.
+    ///
+    /// Errors: [`AdoptError`].
+    fn settle(
+        &self,
+        journal: &PoolName,
+        epoch: Epoch,
+        now: WallTime,
+        page: &MovePage,
+    ) -> Result<Cursor, AdoptError>;
+
+    /// Removes users who are settled in another journal, at most `limits::MOVE_USERS_MAX`, in order; durable
+    /// when this returns. Returns how many: none when all are gone.
+    ///
+    /// Errors: [`CommitError`]; nothing was changed, but for [`CommitError::Unknown`].
+    fn depart(
+        &self,
+        departure: &Departure,
+        now: WallTime,
+        operation: OperationId,
+    ) -> Result<usize, CommitError>;
+
     /// Removes everything of a journal and overwrites the secrets, after unpairing; verified before it is
     /// made durable. `own` is the pool of this server.
     ///
@@ -180,6 +225,20 @@ pub trait UserStore: Send + Sync {
     ///
     /// Errors: [`StoreError::Corrupt`].
     fn check(&self) -> Result<(), StoreError>;
+}
+
+/// Users who have left a journal for another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// The journal they leave.
+    pub journal: PoolName,
+    /// Where they are homed.
+    pub home: PoolName,
+    /// Epoch under which it is owned.
+    pub epoch: Epoch,
+    /// Number of the journal up to which all that is theirs is in the other one. Who has anything with a
+    /// higher number stays.
+    pub last: u64,
 }
 
 /// Called with changes that are durable. See [`UserStore::follow`].

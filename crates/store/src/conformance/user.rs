@@ -6,6 +6,7 @@ mod commit;
 mod conflicts;
 mod documents;
 mod journal;
+mod moves;
 mod orphans;
 mod scopes;
 
@@ -44,6 +45,7 @@ pub fn user_store(factory: &impl UserFactory) {
     scopes::run(factory);
     orphans::run(factory);
     conflicts::run(factory);
+    moves::run(factory);
 }
 
 fn pool(name: &str) -> PoolName {

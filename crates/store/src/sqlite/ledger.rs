@@ -233,6 +233,18 @@ impl<'a> Ledger<'a> {
         self.write_number(epoch, written_at, draft, edit, None)
     }
 
+    /// Takes the numbers up to `sequence` for changes that are not made, so that the next change has a higher
+    /// one. To readers they are changes that later ones replaced.
+    pub(super) fn skip_to(&mut self, sequence: u64) -> Result<(), StoreError> {
+        if self.row.position.sequence < sequence {
+            let epoch = self.row.epoch_at(self.connection, sequence);
+            let epoch = epoch.map_err(|error| self.read_error(error))?;
+            self.row.position = Position { sequence, epoch };
+            self.row.whole = sequence;
+        }
+        Ok(())
+    }
+
     fn write_number(
         &mut self,
         epoch: Epoch,

@@ -28,9 +28,24 @@ impl<'a> Snapshot<'a> {
     }
 
     pub(super) fn account(&self, aor: &AddressOfRecord) -> Result<Option<Account>, StoreError> {
-        let condition = "aor = ?1 AND kind = 0 AND is_removed = 0 ORDER BY changed_at DESC, journal LIMIT 1";
+        let condition = "aor = ?1 AND kind = 0 AND is_removed = 0
+                         ORDER BY changed_at DESC, version DESC, journal LIMIT 1";
         let mut found = None;
         self.each(condition, [aor.as_str()], &mut |journal, entry| found = rows::account(journal, entry))?;
+        Ok(found)
+    }
+
+    pub(super) fn account_in(
+        &self,
+        journal: &PoolName,
+        aor: &AddressOfRecord,
+    ) -> Result<Option<Account>, StoreError> {
+        let Some(id) = self.pools.id(journal) else { return Ok(None) };
+        let condition = "aor = ?1 AND kind = 0 AND journal = ?2 AND is_removed = 0";
+        let mut found = None;
+        self.each(condition, params![aor.as_str(), id], &mut |journal, entry| {
+            found = rows::account(journal, entry);
+        })?;
         Ok(found)
     }
 
@@ -145,6 +160,61 @@ impl<'a> Snapshot<'a> {
         let mut found = None;
         self.each(condition, params![id, key], &mut |journal, entry| found = rows::conflict(journal, entry))?;
         Ok(found)
+    }
+
+    /// Users of `home` whose account is in this journal, in order: those after `after`, at most `max`.
+    pub(super) fn accounts_of_journal(
+        &self,
+        journal: &PoolName,
+        home: &PoolName,
+        after: Option<&AddressOfRecord>,
+        max: usize,
+    ) -> Result<Vec<AddressOfRecord>, StoreError> {
+        let (Some(journal), Some(home)) = (self.pools.id(journal), self.pools.id(home)) else {
+            return Ok(Vec::new());
+        };
+        let condition = "home = ?1 AND kind = 0 AND aor > ?2 AND journal = ?3 AND is_removed = 0
+                         ORDER BY aor LIMIT ?4";
+        let mut found = Vec::new();
+        let bound = params![home, text(after), journal, limit(max)];
+        self.each(condition, bound, &mut |_, entry| found.push(entry.aor))?;
+        Ok(found)
+    }
+
+    /// Everything of a user in one journal, the account first; the number of each is that of the last change
+    /// which did not only state it again.
+    pub(super) fn all_of_user(
+        &self,
+        journal: &PoolName,
+        aor: &AddressOfRecord,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let Some(id) = self.pools.id(journal) else { return Ok(Vec::new()) };
+        let read = |error| store_error(self.file, error);
+        let condition = "aor = ?1 AND journal = ?2 AND is_removed = 0 ORDER BY kind, key";
+        let mut entries = Vec::new();
+        self.each(condition, params![aor.as_str(), id], &mut |_, entry| entries.push(entry))?;
+        let sql = format!("SELECT modified FROM document WHERE {condition}");
+        let mut query = self.connection.prepare_cached(&sql).map_err(read)?;
+        let numbers = query.query_map(params![aor.as_str(), id], |row| number(row, 0)).map_err(read)?;
+        for (entry, modified) in entries.iter_mut().zip(numbers) {
+            entry.sequence = modified.map_err(read)?;
+        }
+        Ok(entries)
+    }
+
+    /// Journals in which there are accounts of users homed on `home`, in order of name.
+    pub(super) fn journals_of(&self, home: &PoolName) -> Result<Vec<PoolName>, StoreError> {
+        let Some(home) = self.pools.id(home) else { return Ok(Vec::new()) };
+        let read = |error| store_error(self.file, error);
+        let sql = "SELECT DISTINCT journal FROM document WHERE home = ?1 AND kind = 0 AND is_removed = 0";
+        let mut query = self.connection.prepare_cached(sql).map_err(read)?;
+        let ids = query.query_map([home], |row| row.get::<_, i64>(0)).map_err(read)?;
+        let mut names = Vec::new();
+        for id in ids {
+            names.push(self.pools.name(id.map_err(read)?, self.file)?);
+        }
+        names.sort();
+        Ok(names)
     }
 
     fn each(
