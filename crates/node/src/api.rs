@@ -5,10 +5,12 @@ mod conflicts;
 pub mod control;
 mod documents;
 mod metrics;
+mod moves;
 mod orders;
 mod pair;
 mod registrations;
 mod status;
+mod topology;
 mod users;
 pub mod wire;
 
@@ -93,6 +95,8 @@ pub fn registrar_routes(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/v1/status", get(status::status))
         .route("/v1/serving", get(status::serving_now))
+        .route("/v1/topology", post(topology::reload))
+        .route("/v1/leaving", get(moves::give).post(moves::part))
         .route("/v1/promise", post(pair::promise))
         .route("/v1/journal", get(pair::journal))
         .route("/v1/bindings", get(bindings::bindings))
@@ -109,9 +113,10 @@ pub fn registrar_routes(shared: Arc<Shared>) -> Router {
 }
 
 /// The routes of a server of the control role.
-pub fn control_routes(control: Arc<control::Control>, status: wire::ServerStatus) -> Router {
+pub fn control_routes(control: Arc<control::Control>) -> Router {
     Router::new()
         .route("/v1/control/{*key}", get(control::read).post(control::compare_and_set))
-        .route("/v1/status", get(|| async move { axum::Json(status) }))
+        .route("/v1/status", get(control::status))
+        .route("/v1/topology", post(topology::reload_control))
         .with_state(control)
 }

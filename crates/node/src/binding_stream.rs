@@ -18,9 +18,8 @@ use std::{sync::Arc, time::Duration};
 use model::{Instant, PoolName};
 use serde::{Deserialize, Serialize};
 use store::{HotCursor, HotStore, SingleVoterHotStore};
-use topology::Topology;
 
-use crate::{AuthorityTable, Homes, clock};
+use crate::{AuthorityTable, Homes, TopologyInForce, clock};
 use ledger::Ledger;
 pub use page::{PageError, StreamPage};
 pub use reader::start;
@@ -28,7 +27,7 @@ pub use routes::may_read;
 
 /// The streams that one server takes part in, at both ends.
 pub struct BindingStreams {
-    topology: Arc<Topology>,
+    topology: Arc<TopologyInForce>,
     pool: PoolName,
     homes: Homes,
     authority: Arc<AuthorityTable>,
@@ -98,7 +97,7 @@ pub enum FinalError {
 impl BindingStreams {
     /// The streams of a server of `pool`; nothing is read before [`start`].
     pub fn new(
-        topology: Arc<Topology>,
+        topology: Arc<TopologyInForce>,
         pool: PoolName,
         homes: Homes,
         authority: Arc<AuthorityTable>,
@@ -119,7 +118,7 @@ impl BindingStreams {
         within: Duration,
     ) -> Result<(), FinalError> {
         let mut news = self.ledger.news();
-        let wanted: Vec<_> = routes::with_branches(&self.topology, home)
+        let wanted: Vec<_> = routes::with_branches(&self.topology.now(), home)
             .map(|home| (home.clone(), self.hot.newest_change(home)))
             .collect();
         let confirmed = async {
@@ -142,9 +141,10 @@ impl BindingStreams {
     /// Every stream that this server takes part in, by home pool.
     pub fn lags(&self) -> Vec<StreamLag> {
         let mut lags = Vec::new();
-        for home in self.topology.home_pools().map(|pool| &pool.name) {
-            let others = self.topology.pools.iter().map(|pool| &pool.name).filter(|pool| **pool != self.pool);
-            for reader in others.filter(|reader| may_read(&self.topology, reader, &self.pool, home)) {
+        let topology = self.topology.now();
+        for home in topology.home_pools().map(|pool| &pool.name) {
+            let others = topology.pools.iter().map(|pool| &pool.name).filter(|pool| **pool != self.pool);
+            for reader in others.filter(|reader| may_read(&topology, reader, &self.pool, home)) {
                 lags.push(self.lag_of_reader(home, reader));
             }
             lags.extend(self.lag_as_reader(home));
@@ -177,7 +177,9 @@ impl BindingStreams {
 
     /// The same for a front-end pool and the branches associated with it: what changes its owner together.
     pub fn lags_of_reader(&self, home: &PoolName, reader: &PoolName) -> Vec<StreamLag> {
-        routes::with_branches(&self.topology, home).map(|home| self.lag_of_reader(home, reader)).collect()
+        routes::with_branches(&self.topology.now(), home)
+            .map(|home| self.lag_of_reader(home, reader))
+            .collect()
     }
 
     /// How far this server is behind who it reads a home pool's bindings from; `None` when it never does.
@@ -200,10 +202,11 @@ impl BindingStreams {
 
     /// Whether `reader` has to read `home` from this server now.
     fn is_read_by(&self, home: &PoolName, reader: &PoolName, now: Instant) -> bool {
-        let owned = routes::decisive(&self.topology, home);
+        let topology = self.topology.now();
+        let owned = routes::decisive(&topology, home);
         let holds =
             self.homes.index(owned).is_some_and(|index| self.authority.read().holds(index, now).is_some());
-        holds && self.topology.partner_of(&self.pool).is_some_and(|partner| partner.name == *reader)
+        holds && topology.partner_of(&self.pool).is_some_and(|partner| partner.name == *reader)
     }
 
     /// A reader that begins a full copy lacks what there is, not what ever changed.

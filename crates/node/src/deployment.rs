@@ -17,18 +17,20 @@ use model::ServerName;
 #[derive(Clone, Debug)]
 pub struct Deployment {
     root: PathBuf,
+    topology: PathBuf,
 }
 
 impl Deployment {
     /// The deployment in this folder; nothing is read yet.
     pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        Self { topology: root.join("topology.toml"), root }
     }
 
     /// The deployment whose topology document is this file.
     pub fn of_topology(file: &Path) -> Self {
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        Self::at(parent.unwrap_or_else(|| Path::new(".")))
+        Self { topology: file.to_path_buf(), ..Self::at(parent.unwrap_or_else(|| Path::new("."))) }
     }
 
     /// The folder itself.
@@ -38,7 +40,7 @@ impl Deployment {
 
     /// The topology document.
     pub fn topology(&self) -> PathBuf {
-        self.root.join("topology.toml")
+        self.topology.clone()
     }
 
     /// Certificate of the deployment's certificate authority.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use hashbrown::{Equivalent, HashMap};
-use model::{AddressOfRecord, PoolName, documents::Document, limits};
+use model::{AddressOfRecord, PoolName, WallTime, documents::Document, limits};
 use store::{Account, AccountState, Changes, Credentials, DigestAlgorithm, DocumentState};
 use topology::Topology;
 
@@ -63,9 +63,18 @@ pub struct User {
 #[derive(Debug)]
 pub struct Directory {
     homes: Homes,
-    users: RwLock<HashMap<AddressOfRecord, Entry>>,
+    users: RwLock<HashMap<AddressOfRecord, Accounts>>,
     /// Of those who have some: whoever has none costs nothing here. May be known before the account is.
-    services: RwLock<HashMap<AddressOfRecord, Services>>,
+    services: RwLock<HashMap<AddressOfRecord, Vec<Services>>>,
+}
+
+/// The account of one user. While the user goes from one journal to another both have one.
+#[derive(Clone, Debug)]
+struct Accounts {
+    /// The one that counts.
+    best: Entry,
+    /// The one in another journal; of three the worst is not kept.
+    other: Option<Box<Entry>>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,13 +84,48 @@ struct Entry {
     home: HomeIndex,
     credentials: Option<Box<Credentials>>,
     algorithms: Option<Box<[DigestAlgorithm]>>,
+    changed_at: WallTime,
+    version: u64,
 }
 
-/// Documents of one user, and the journal they came from: another journal's word that they were removed does
-/// not count.
-#[derive(Clone, Debug, Default)]
+impl Entry {
+    /// Greater is what counts: with what proves the password, then what was changed last. A user who went to
+    /// another journal unchanged has a higher number there.
+    fn rank(&self) -> (bool, WallTime, u64) {
+        (self.credentials.is_some(), self.changed_at, self.version)
+    }
+}
+
+impl Accounts {
+    fn put(&mut self, entry: Entry) {
+        if self.best.journal == entry.journal {
+            self.best = entry;
+        } else {
+            let is_worse = |other: &Entry| other.journal != entry.journal && other.rank() > entry.rank();
+            if self.other.as_deref().is_some_and(is_worse) && self.best.rank() > entry.rank() {
+                return;
+            }
+            self.other = Some(Box::new(entry));
+        }
+        if let Some(other) = self.other.as_deref_mut().filter(|other| other.rank() >= self.best.rank()) {
+            std::mem::swap(&mut self.best, other);
+        }
+    }
+
+    /// Without the account in this journal; `None` when there is no other.
+    fn without(mut self, journal: HomeIndex) -> Option<Self> {
+        if self.best.journal == journal {
+            return self.other.map(|other| Self { best: *other, other: None });
+        }
+        self.other = self.other.filter(|other| other.journal != journal);
+        Some(self)
+    }
+}
+
+/// Documents of one user in one journal: another journal's word that they were removed does not count.
+#[derive(Clone, Debug)]
 struct Services {
-    journal: Option<HomeIndex>,
+    journal: HomeIndex,
     documents: Arc<UserServices>,
 }
 
@@ -104,7 +148,15 @@ impl Directory {
     /// Settings and voice policy of a user; `None` for who has none.
     pub fn services(&self, aor: &AddressOfRecord) -> Option<Arc<UserServices>> {
         let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
-        services.get(aor).map(|services| Arc::clone(&services.documents))
+        let found = match services.get(aor)?.as_slice() {
+            [only] => only,
+            several => {
+                let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
+                let journal = users.get(aor).map(|accounts| accounts.best.journal);
+                several.iter().find(|services| Some(services.journal) == journal).or(several.last())?
+            }
+        };
+        (!found.documents.is_default()).then(|| Arc::clone(&found.documents))
     }
 
     /// The user whose name in this digest realm is `username`, which may be written with its domain.
@@ -130,7 +182,7 @@ impl Directory {
     /// How many users of this home pool are known. Counts them one by one: for status, not for routing.
     pub fn users_of(&self, home: HomeIndex) -> usize {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        users.values().filter(|entry| entry.home == home).count()
+        users.values().filter(|accounts| accounts.best.home == home).count()
     }
 
     /// Whether no user is known.
@@ -146,12 +198,21 @@ impl Directory {
             match state {
                 AccountState::Present(account) => {
                     if let Some(home) = self.homes.index(&account.home) {
-                        users.insert(account.aor.clone(), entry(journal, home, account));
+                        let entry = entry(journal, home, account);
+                        match users.get_mut(&account.aor) {
+                            Some(known) => known.put(entry),
+                            None => {
+                                let accounts = Accounts { best: entry, other: None };
+                                drop(users.insert(account.aor.clone(), accounts));
+                            }
+                        }
                     }
                 }
                 AccountState::Removed(aor) => {
-                    if users.get(aor).is_some_and(|entry| entry.journal == journal) {
-                        users.remove(aor);
+                    if let Some((aor, known)) = users.remove_entry(aor)
+                        && let Some(left) = known.without(journal)
+                    {
+                        users.insert(aor, left);
                     }
                 }
             }
@@ -169,21 +230,27 @@ impl Directory {
             let aor = match state {
                 DocumentState::Present(stored) => {
                     let known = services.entry(stored.aor.clone()).or_default();
-                    if known.journal != Some(journal) {
-                        *known = Services { journal: Some(journal), ..Services::default() };
+                    if !known.iter().any(|services| services.journal == journal) {
+                        known.push(Services { journal, documents: Arc::default() });
                     }
-                    Arc::make_mut(&mut known.documents).put(&stored.document);
+                    let here = known.iter_mut().find(|services| services.journal == journal);
+                    if let Some(here) = here {
+                        Arc::make_mut(&mut here.documents).put(&stored.document);
+                    }
                     &stored.aor
                 }
                 DocumentState::Removed { aor, kind } => {
-                    let known = services.get_mut(aor).filter(|known| known.journal == Some(journal));
-                    if let Some(known) = known {
-                        Arc::make_mut(&mut known.documents).put(&Document::empty(*kind));
+                    let known = services.get_mut(aor);
+                    let here =
+                        known.and_then(|known| known.iter_mut().find(|services| services.journal == journal));
+                    if let Some(here) = here {
+                        Arc::make_mut(&mut here.documents).put(&Document::empty(*kind));
                     }
                     aor
                 }
             };
-            if services.get(aor).is_some_and(|known| known.documents.is_default()) {
+            // What everybody has counts as long as another journal says something else.
+            if services.get(aor).is_some_and(|known| known.iter().all(|it| it.documents.is_default())) {
                 services.remove(aor);
             }
         }
@@ -191,7 +258,8 @@ impl Directory {
 
     fn find(&self, aor: &str) -> Option<User> {
         let users = self.users.read().unwrap_or_else(PoisonError::into_inner);
-        let (aor, entry) = users.get_key_value(&Text(aor))?;
+        let (aor, accounts) = users.get_key_value(&Text(aor))?;
+        let entry = &accounts.best;
         Some(User {
             aor: aor.clone(),
             home: entry.home,
@@ -207,6 +275,8 @@ fn entry(journal: HomeIndex, home: HomeIndex, account: &Account) -> Entry {
         home,
         credentials: account.credentials.map(Box::new),
         algorithms: account.algorithms.as_deref().map(Box::from),
+        changed_at: account.changed_at,
+        version: account.version,
     }
 }
 
@@ -228,7 +298,7 @@ impl Equivalent<AddressOfRecord> for Text<'_> {
 #[cfg(test)]
 mod tests {
     use model::{
-        Epoch, WallTime,
+        Epoch,
         documents::{DocumentKind, UserSettings},
     };
     use store::StoredDocument;
@@ -324,5 +394,36 @@ mod tests {
         apply(&directory, "east", AccountState::Removed(aor.clone()));
 
         assert_eq!(directory.user(&aor).unwrap().home, HomeIndex(1));
+    }
+
+    /// As a branch sees it: with the secret from both journals, or only listed in one of them.
+    #[test]
+    fn a_user_on_the_way_to_another_journal_is_known_by_the_one_that_counts_in_any_order() {
+        let aor = AddressOfRecord::new("sip:alice@example.com").unwrap();
+        let there = |version, is_listed: bool| {
+            let account = Account { version, ..account(aor.as_str(), "west") };
+            let credentials = account.credentials.filter(|_| !is_listed);
+            AccountState::Present(Account { credentials, ..account })
+        };
+        for order in [[0, 1, 2], [1, 0, 2], [1, 2, 0]] {
+            let directory = directory();
+            for step in order {
+                match step {
+                    0 => apply(&directory, "east", there(5, false)),
+                    1 => apply(&directory, "west", there(9, false)),
+                    _ => apply(&directory, "east", there(5, true)),
+                }
+                assert!(directory.user(&aor).unwrap().credentials.is_some(), "{order:?}");
+            }
+            apply_document(&directory, "east", stored(aor.as_str(), true));
+            assert!(directory.services(&aor).is_some(), "{order:?}: nothing else is known yet");
+            apply_document(&directory, "west", stored(aor.as_str(), false));
+            assert!(directory.services(&aor).is_none(), "{order:?}: west counts");
+
+            apply(&directory, "east", AccountState::Removed(aor.clone()));
+            assert!(directory.user(&aor).unwrap().credentials.is_some(), "{order:?}");
+            apply(&directory, "west", AccountState::Removed(aor.clone()));
+            assert!(directory.user(&aor).is_none(), "{order:?}");
+        }
     }
 }

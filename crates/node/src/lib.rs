@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod api;
+mod associations;
 mod authority;
 mod back_end;
 pub mod backup_service;
@@ -29,9 +30,11 @@ mod server;
 mod shard;
 mod shared;
 mod storm;
+mod topology_in_force;
 mod user_services;
 mod writes;
 
+pub use associations::{Associations, Hindrance};
 pub use authority::AuthorityTable;
 pub use back_end::BackEnd;
 pub use backup_service::Scopes;
@@ -49,4 +52,5 @@ pub use ownership::{OwnershipContext, OwnershipHandle, Ownerships, ownership_key
 pub use secret::Secret;
 pub use server::{READY_LINE, ServeError, operator_client, serve};
 pub use shared::{Place, Shared};
+pub use topology_in_force::{Candidate, TopologyInForce};
 pub use user_services::{Callee, DiversionReason, Ringing, UserServices, Wish};

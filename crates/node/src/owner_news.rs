@@ -9,18 +9,23 @@ use crate::Shared;
 /// Leases, and what other servers said, lapse by time alone: nothing tells of that.
 const LAPSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// News of owners, from this server's own ownership machines and from other servers. What changes after it
-/// was made is not missed.
+/// News of owners, from this server's own ownership machines and from other servers, and of the topology.
+/// What changes after it was made is not missed.
 #[derive(Debug)]
 pub struct OwnerNews {
     here: watch::Receiver<u64>,
+    topology: watch::Receiver<u64>,
     elsewhere: watch::Receiver<u64>,
 }
 
 impl OwnerNews {
     /// News from now on.
     pub fn of(shared: &Shared) -> Self {
-        Self { here: shared.authority.changes(), elsewhere: shared.links.changes() }
+        Self {
+            here: shared.authority.changes(),
+            elsewhere: shared.links.changes(),
+            topology: shared.topology.changes(),
+        }
     }
 
     /// Returns when there is news, or after a second: look again.
@@ -29,6 +34,7 @@ impl OwnerNews {
             tokio::select! {
                 changed = self.here.changed() => changed,
                 changed = self.elsewhere.changed() => changed,
+                changed = self.topology.changed() => changed,
             }
         };
         let _look_again_anyhow = timeout(LAPSE_WITHIN, news).await;

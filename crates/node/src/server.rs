@@ -10,7 +10,7 @@ use std::{future::Future, io::Write, sync::Arc};
 use model::ServerName;
 use topology::{Role, Topology};
 
-use crate::Deployment;
+use crate::{Deployment, TopologyInForce};
 pub use error::ServeError;
 pub use tls::operator_client;
 
@@ -29,7 +29,7 @@ pub async fn serve(
     let server =
         topology.server(name).cloned().ok_or_else(|| ServeError::UnknownServer { name: name.clone() })?;
     let role = topology.pool(&server.pool).map_or(Role::Control, |pool| pool.role);
-    let topology = Arc::new(topology);
+    let topology = Arc::new(TopologyInForce::new(deployment.topology(), topology));
     match role {
         Role::Control => control::run(&deployment, topology, server, stop).await,
         Role::FrontEnd | Role::Branch => registrar::run(&deployment, topology, server, role, stop).await,

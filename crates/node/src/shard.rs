@@ -114,7 +114,7 @@ impl Shard {
             proxy,
             authenticator: settings.authenticator(&shared),
             chance: Chance::seeded(clock::random_seed()),
-            legs: Legs::of(&shared.topology, &shared.server),
+            legs: Legs::of(&shared.topology(), &shared.server),
             sent: Sent::default(),
             passed_on: PassedOn::default(),
             held: HeldRequests::default(),

@@ -10,18 +10,20 @@ use tokio::sync::watch;
 use topology::{BranchRecovery, Pool, Role, SecondRegistration, Server, Topology};
 
 use crate::{
-    AuthorityTable, BackEnd, BindingStreams, CallRecorder, Counters, Directory, FlowTokens, Gates, HomeIndex,
-    Links, Ownerships,
+    Associations, AuthorityTable, BackEnd, BindingStreams, CallRecorder, Counters, Directory, FlowTokens,
+    Gates, HomeIndex, Links, Ownerships, TopologyInForce,
     authority::AuthorityGuard,
-    backup_service::{ConflictCounts, CopyLedger},
+    backup_service::{ConflictCounts, CopyLedger, Scopes},
     clock,
     shard::{SharedLedger, Watchers},
 };
 
 /// What all parts of one server share; made once at the start.
 pub struct Shared {
-    /// The deployment.
-    pub topology: Arc<Topology>,
+    /// The deployment, which may be replaced while the server runs.
+    pub topology: Arc<TopologyInForce>,
+    /// Which pool each branch is and was associated with.
+    pub associations: Arc<Associations>,
     /// This server.
     pub server: Server,
     /// Its pool.
@@ -95,6 +97,11 @@ impl Place {
 }
 
 impl Shared {
+    /// The deployment as it is in force now.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.topology.now()
+    }
+
     /// Bindings of a user kept here, unexpired, highest preference first.
     pub fn bindings(&self, home: HomeIndex, aor: &AddressOfRecord) -> Bindings {
         let Some(name) = self.directory.homes().name(home) else { return Bindings::new() };
@@ -132,14 +139,16 @@ impl Shared {
             return Place::Server(claim.server);
         }
         let server = match decision {
-            Some(RequestDecision::Forward { owner }) => self.topology.servers_of(owner).next(),
+            Some(RequestDecision::Forward { owner }) => {
+                self.topology().servers_of(owner).next().map(|server| server.name.clone())
+            }
             Some(
                 RequestDecision::Serve { .. } | RequestDecision::RouteByCopy | RequestDecision::Unavailable,
             ) => None,
             None if self.copies_branch(home, authority, now, gone) => return Place::ByCopy,
             None => self.partner_of_silent(home, now, gone),
         };
-        server.map_or(Place::NOWHERE, |server| Place::Server(server.name.clone()))
+        server.map_or(Place::NOWHERE, Place::Server)
     }
 
     /// The authority over a branch's users while their appliance is silent: that over the users of its
@@ -166,7 +175,8 @@ impl Shared {
     /// The home pool whose owner backs up this branch, whose appliance is silent: its associated pool.
     /// `None` where this pool will never be that.
     fn backed_with(&self, home: HomeIndex, now: Instant, gone: Option<&ServerName>) -> Option<HomeIndex> {
-        let branch = self.topology.pool(self.directory.homes().name(home)?)?;
+        let topology = self.topology();
+        let branch = topology.pool(self.directory.homes().name(home)?)?;
         let associated = branch.associated_pool.as_ref()?;
         let follows = branch.settings.branch_recovery == BranchRecovery::Follow;
         if !self.is_silent(&branch.name, now, gone) || !(associated == &self.pool || follows) {
@@ -209,18 +219,25 @@ impl Shared {
 
     /// For a pool that this server has no part in, and that does not answer: a server of its partner, which
     /// has a copy of its bindings.
-    fn partner_of_silent(&self, home: HomeIndex, now: Instant, gone: Option<&ServerName>) -> Option<&Server> {
+    fn partner_of_silent(
+        &self,
+        home: HomeIndex,
+        now: Instant,
+        gone: Option<&ServerName>,
+    ) -> Option<ServerName> {
         let home = self.directory.homes().name(home)?;
         if !self.is_silent(home, now, gone) {
             return None;
         }
         let is_there = |server: &&Server| self.links.is_up(&server.name, now) && Some(&server.name) != gone;
-        self.topology.servers_of(&self.topology.partner_of(home)?.name).find(is_there)
+        let topology = self.topology();
+        let there = topology.servers_of(&topology.partner_of(home)?.name).find(is_there);
+        there.map(|server| server.name.clone())
     }
 
     /// Whether no server of another pool answers this one.
     fn is_silent(&self, pool: &PoolName, now: Instant, gone: Option<&ServerName>) -> bool {
-        self.topology.servers_of(pool).all(|server| self.is_gone(&server.name, now, gone))
+        self.topology().servers_of(pool).all(|server| self.is_gone(&server.name, now, gone))
     }
 
     /// Whether requests must find their way without this server, because it does not answer.
@@ -233,10 +250,10 @@ impl Shared {
     pub fn parties(&self, home: &PoolName) -> Option<Parties> {
         if *home == self.pool {
             let partner =
-                self.topology.partner_of(home).map_or_else(|| home.clone(), |pool| pool.name.clone());
+                self.topology().partner_of(home).map_or_else(|| home.clone(), |pool| pool.name.clone());
             return Some(Parties::at_home(home.clone(), partner));
         }
-        let is_partner = self.topology.partner_of(&self.pool).is_some_and(|pool| pool.name == *home);
+        let is_partner = self.topology().partner_of(&self.pool).is_some_and(|pool| pool.name == *home);
         is_partner.then(|| Parties::at_partner(home.clone(), self.pool.clone()))
     }
 
@@ -252,18 +269,24 @@ impl Shared {
         }
     }
 
-    /// The pool in whose journal the data of a home pool's users live: the associated pool of a branch, else
-    /// the home pool itself.
+    /// The pool in whose journal the data of a home pool's users are changed: the associated pool of a branch
+    /// (the one before, while this server owns its journal and nobody has asked for the users), else the home
+    /// pool itself.
     pub fn journal_of(&self, home: HomeIndex) -> Option<PoolName> {
         let home = self.directory.homes().name(home)?;
-        let associated = self.topology.associated_of(home).map(|pool| pool.name.clone());
-        Some(associated.unwrap_or_else(|| home.clone()))
+        Some(self.associations.journal_of(home).unwrap_or_else(|| home.clone()))
+    }
+
+    /// Which journals this server copies now, and how much of each: a branch also copies its users from the
+    /// journals that they are to leave.
+    pub fn scopes(&self) -> Scopes {
+        Scopes::after(&self.topology(), &self.pool, &self.associations.former(&self.pool))
     }
 
     /// What is done with a REGISTER of a home pool's users whose owner is alive elsewhere: as the home pool
     /// says.
     pub fn second_registration(&self, home: &PoolName) -> pairing::SecondRegistration {
-        let home = self.topology.pool(home).map(|pool| pool.settings.second_registration);
+        let home = self.topology().pool(home).map(|pool| pool.settings.second_registration);
         match home.unwrap_or_default() {
             SecondRegistration::Forward => pairing::SecondRegistration::Forward,
             SecondRegistration::Redirect => pairing::SecondRegistration::Redirect,
@@ -291,7 +314,7 @@ impl Shared {
                 Some(Standing::Elsewhere { tenure, .. }) => (Some(tenure.owner.clone()), None),
                 Some(Standing::Serving(_) | Standing::Paused(_) | Standing::Unknown) | None => (None, None),
             },
-            Place::Server(server) => (self.topology.pool_of(&server).map(|pool| pool.name.clone()), None),
+            Place::Server(server) => (self.topology().pool_of(&server).map(|pool| pool.name.clone()), None),
             Place::Nowhere { .. } => (None, None),
         }
     }

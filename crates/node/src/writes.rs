@@ -1,12 +1,15 @@
 //! Changes of user data under the authority of this server.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use model::{Epoch, PoolName};
 use pairing::{Authority, Service, Standing};
-use store::{Change, CommitError, Committed, UserStore};
+use store::{Change, CommitError, Committed, UserStore, Write};
 
-use crate::{Shared, clock};
+use crate::{Hindrance, Shared, clock};
+
+/// How long a change waits for users who are on their way into the journal: longer than they take.
+pub const ARRIVE_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// Why user data were not changed. Except for [`Self::Unknown`], nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,16 @@ pub enum WriteError {
     )]
     Resiliency {
         /// Whose user data.
+        journal: PoolName,
+    },
+    /// The users come from another journal, and not all are there.
+    #[error("users of {home} are on their way from the journal of {from} to that of {journal}: try again")]
+    Arriving {
+        /// Where the users are homed.
+        home: PoolName,
+        /// The journal that they leave.
+        from: PoolName,
+        /// The journal into which they come.
         journal: PoolName,
     },
     /// The right to change them ended while they were written: whether the change counts is known later.
@@ -63,8 +76,17 @@ pub async fn commit(
     journal: PoolName,
     changes: Vec<Change>,
 ) -> Result<Vec<Committed>, WriteError> {
+    // Who does not own the journal does not learn when users arrive in it.
+    shared.writing_authority(&journal)?;
+    let homes = homes_of(shared, &changes);
+    for home in &homes {
+        shared.associations.arrived(home, ARRIVE_WITHIN).await;
+    }
     let _writing = shared.gates.of(&journal).read_owned().await;
     let held = shared.writing_authority(&journal)?;
+    for home in &homes {
+        shared.may_change(home, &journal, held)?;
+    }
     let (users, name) = (Arc::clone(&shared.users), journal.clone());
     let done = tokio::task::spawn_blocking(move || users.commit(&name, held, &changes));
     let committed = done.await.map_err(|_| WriteError::Unknown)?;
@@ -80,7 +102,35 @@ pub async fn commit(
     }
 }
 
+/// Where the users are homed whom these changes are about.
+fn homes_of(shared: &Shared, changes: &[Change]) -> BTreeSet<PoolName> {
+    let mut homes = BTreeSet::new();
+    for change in changes {
+        let known = shared.directory.user(&change.aor);
+        homes.extend(known.and_then(|user| shared.directory.homes().name(user.home).cloned()));
+        if let Write::PutAccount { home, .. } = &change.write {
+            homes.insert(home.clone());
+        }
+    }
+    homes
+}
+
 impl Shared {
+    /// Whether the data of users homed on `home` may be changed in `journal`, which this server owns under
+    /// `epoch`.
+    ///
+    /// Errors: [`WriteError::Arriving`], [`WriteError::NotOwner`].
+    pub fn may_change(&self, home: &PoolName, journal: &PoolName, epoch: Epoch) -> Result<(), WriteError> {
+        self.associations.may_write(home, journal, epoch).map_err(|hindrance| match hindrance {
+            Hindrance::Arriving { from } => {
+                WriteError::Arriving { home: home.clone(), from, journal: journal.clone() }
+            }
+            Hindrance::Elsewhere { journal: owner } => {
+                WriteError::NotOwner { journal: journal.clone(), owner: Some(owner) }
+            }
+        })
+    }
+
     /// The epoch under which this server may change user data of a home pool at this moment.
     ///
     /// Errors: [`WriteError::NotOwner`], [`WriteError::Resiliency`].

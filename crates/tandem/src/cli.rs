@@ -102,6 +102,16 @@ pub enum TopologyCommand {
         /// The topology document.
         file: PathBuf,
     },
+    /// Let every running server read its topology file again and act upon it. Online changes
+    /// `associated_pool` of branches; anything else is refused with what needs a restart, and nothing
+    /// changes.
+    Reload {
+        /// Show what would happen only.
+        #[arg(long)]
+        what_if: bool,
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
     /// Print what changes from one document to another; exit code 1 when the change would be refused.
     Diff {
         /// The document in force.

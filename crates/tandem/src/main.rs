@@ -13,6 +13,7 @@ mod remote;
 mod serve;
 mod time;
 mod topology_commands;
+mod topology_reload;
 mod up;
 mod user;
 mod user_cli;
@@ -58,7 +59,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             runtime.shutdown_timeout(Duration::from_secs(2));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Topology(command) => topology_commands::run(output, &command),
+        Command::Topology(command) => runtime.block_on(topology_commands::run(output, &command)),
         Command::User(command) => runtime.block_on(user::run(output, command)),
         Command::Pool(command) => runtime.block_on(pool::run(output, command)),
         Command::Conflicts(command) => runtime.block_on(conflicts::run(output, command)),

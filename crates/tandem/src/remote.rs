@@ -62,7 +62,23 @@ impl Remote {
     pub async fn owner(&self, home: &PoolName) -> Result<Endpoint> {
         self.home_server(home)?;
         let associated = self.topology.associated_of(home).map(|pool| &pool.name);
-        let journal = associated.unwrap_or(home);
+        self.owner_of_journal(associated.unwrap_or(home)).await
+    }
+
+    /// The server to ask for the data of a user, as [`Self::owner`]: while a branch goes to another
+    /// associated pool, servers know better than the file whose journal that is.
+    ///
+    /// Errors: nobody knows the user; as [`Self::owner`].
+    pub async fn owner_of(&self, aor: &AddressOfRecord) -> Result<(PoolName, Endpoint)> {
+        let UserWhere { home, journal, .. } = self.find(aor).await?;
+        let endpoint = match &journal {
+            Some(journal) => self.owner_of_journal(journal).await?,
+            None => self.owner(&home).await?,
+        };
+        Ok((home, endpoint))
+    }
+
+    async fn owner_of_journal(&self, journal: &PoolName) -> Result<Endpoint> {
         let (claims, unreachable) = self.claims(journal).await;
         let best = claims.into_iter().max_by_key(|(_, claim)| (claim.is_full, claim.epoch));
         if let Some((endpoint, _)) = best {

@@ -1,4 +1,4 @@
-//! `tandem topology`: lint, show, diff.
+//! `tandem topology`: lint, show, diff, reload.
 
 use std::{path::Path, process::ExitCode};
 
@@ -9,10 +9,11 @@ use crate::{
     cli::{Output, TopologyCommand},
     output::{self, Table},
     serve::read_topology,
+    topology_reload,
 };
 
 /// Runs a `tandem topology` command.
-pub fn run(output: Output, command: &TopologyCommand) -> Result<ExitCode> {
+pub async fn run(output: Output, command: &TopologyCommand) -> Result<ExitCode> {
     match command {
         TopologyCommand::Lint { file } => {
             let octets = read(file)?;
@@ -26,6 +27,9 @@ pub fn run(output: Output, command: &TopologyCommand) -> Result<ExitCode> {
                 Output::Json => output::print(output, &topology, || Table::new(&[]))?,
             }
             Ok(ExitCode::SUCCESS)
+        }
+        TopologyCommand::Reload { what_if, deployment } => {
+            topology_reload::run(output, &deployment.dir, *what_if).await
         }
         TopologyCommand::Diff { old, new } => {
             let (old, new) = (read_topology(old)?, read_topology(new)?);

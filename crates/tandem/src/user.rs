@@ -144,8 +144,7 @@ async fn list(output: Output, remote: &Remote, home: Option<&str>, max: usize) -
 
 async fn remove(output: Output, remote: &Remote, aor: &str) -> Result<()> {
     let aor = address(aor)?;
-    let home = remote.find(&aor).await?.home;
-    let endpoint = remote.owner(&home).await?;
+    let (home, endpoint) = remote.owner_of(&aor).await?;
     let path = format!("/v1/users?aor={}", escape(aor.as_str()));
     let changed: Changed = remote.client.delete(&endpoint, &path, ANSWER_WITHIN).await?;
     crate::registration::remove_everywhere(remote, &aor, None).await?;

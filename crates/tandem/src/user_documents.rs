@@ -118,8 +118,7 @@ impl Asked {
     /// Reads them at the pool that owns them now.
     async fn of(remote: Remote, aor: &str) -> Result<Self> {
         let aor = address(aor)?;
-        let home = remote.find(&aor).await?.home;
-        let endpoint = remote.owner(&home).await?;
+        let (_, endpoint) = remote.owner_of(&aor).await?;
         let path = format!("/v1/documents?aor={}", escape(aor.as_str()));
         let found = remote.client.get(&endpoint, &path, ANSWER_WITHIN).await?;
         Ok(Self { remote, endpoint, found })

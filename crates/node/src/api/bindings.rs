@@ -50,7 +50,7 @@ pub async fn bindings(
 ) -> Result<Bytes, ApiError> {
     let reader = pool_of(&shared, &caller)?;
     let home = query.home;
-    if !may_read(&shared.topology, &reader, &shared.pool, &home) {
+    if !may_read(&shared.topology(), &reader, &shared.pool, &home) {
         let message = format!("{reader} has no part in serving the users of {home}");
         return Err(ApiError::new(StatusCode::FORBIDDEN, message));
     }

@@ -9,11 +9,11 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use store::{CasOutcome, ControlError, ControlStore, RedbControlStore, Versioned};
-use topology::Topology;
+use topology::{Server, Topology};
 
-use super::{ApiError, blocking};
+use super::{ApiError, blocking, wire::ServerStatus};
 use crate::{
-    ownership_key,
+    TopologyInForce, clock, ownership_key,
     peers::{Caller, Identity},
 };
 
@@ -22,7 +22,9 @@ pub struct Control {
     /// The records.
     pub store: RedbControlStore,
     /// Who may write which.
-    pub topology: Arc<Topology>,
+    pub topology: Arc<TopologyInForce>,
+    /// This server.
+    pub server: Server,
 }
 
 /// A control record.
@@ -60,6 +62,24 @@ pub enum Swap {
     },
 }
 
+/// `GET /v1/status` of a control server.
+pub async fn status(State(control): State<Arc<Control>>) -> Json<ServerStatus> {
+    Json(ServerStatus {
+        server: control.server.name.clone(),
+        pool: control.server.pool.clone(),
+        role: "control".to_owned(),
+        software: env!("CARGO_PKG_VERSION").to_owned(),
+        topology_version: control.topology.now().version,
+        uptime_s: clock::now().as_micros() / 1_000_000,
+        users_known: 0,
+        health: "ok".to_owned(),
+        homes: Vec::new(),
+        copies: Vec::new(),
+        moves: Vec::new(),
+        counters: Vec::new(),
+    })
+}
+
 /// `GET /v1/control/KEY`: the record, or `null`.
 pub async fn read(
     State(control): State<Arc<Control>>,
@@ -77,7 +97,7 @@ pub async fn compare_and_set(
     Path(key): Path<String>,
     Json(wish): Json<CompareAndSet>,
 ) -> Result<Json<Swap>, ApiError> {
-    if !may_write(&control.topology, &caller, &key) {
+    if !may_write(&control.topology.now(), &caller, &key) {
         return Err(ApiError::new(StatusCode::FORBIDDEN, format!("{key} is not for this caller to write")));
     }
     let outcome =

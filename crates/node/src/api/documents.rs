@@ -12,7 +12,7 @@ use model::{
     documents::{ContactListEdit, Document, DocumentKind, Edit},
 };
 use serde::Deserialize;
-use store::{Account, Change, Condition, OperationId, StoreError, UserStore, Write};
+use store::{Change, Condition, OperationId, StoreError, UserStore, Write};
 
 use super::{
     ApiError, blocking, only_operator,
@@ -41,18 +41,22 @@ pub async fn show(
     Query(query): Query<DocumentsQuery>,
 ) -> Result<Json<UserDocuments>, ApiError> {
     only_operator(&caller)?;
-    let account = account(&shared, &query.aor).await?;
-    match shared.writing_authority(&account.journal) {
-        Ok(_) | Err(WriteError::Resiliency { .. }) => {}
+    let (home, journal) = place_of(&shared, &query.aor)?;
+    if shared.writing_authority(&journal).is_ok() {
+        shared.associations.arrived(&home, writes::ARRIVE_WITHIN).await;
+    }
+    match shared.writing_authority(&journal) {
+        Ok(epoch) => shared.may_change(&home, &journal, epoch).map_err(|error| not_written(&error))?,
+        Err(WriteError::Resiliency { .. }) => {}
         Err(error) => return Err(not_written(&error)),
     }
-    let (users, journal, aor) = (Arc::clone(&shared.users), account.journal.clone(), query.aor.clone());
+    let (users, of, aor) = (Arc::clone(&shared.users), journal.clone(), query.aor.clone());
     let read = move || {
         let kinds = DocumentKind::ALL.into_iter();
-        kinds.map(|kind| record(users.as_ref(), &journal, &aor, kind)).collect::<Result<Vec<_>, _>>()
+        kinds.map(|kind| record(users.as_ref(), &of, &aor, kind)).collect::<Result<Vec<_>, _>>()
     };
     let documents = blocking(read).await?.map_err(|error| ApiError::failed(&error))?;
-    Ok(Json(UserDocuments { aor: query.aor, home: account.home, journal: account.journal, documents }))
+    Ok(Json(UserDocuments { aor: query.aor, home, journal, documents }))
 }
 
 /// `PATCH /v1/documents`: one edit, on disk when it is answered.
@@ -62,9 +66,9 @@ pub async fn patch(
     Json(patch): Json<DocumentPatch>,
 ) -> Result<Json<Patched>, ApiError> {
     only_operator(&caller)?;
-    let account = account(&shared, &patch.aor).await?;
+    let (_, journal) = place_of(&shared, &patch.aor)?;
     let change = change(patch)?;
-    let committed = writes::commit(&shared, account.journal, vec![change]).await;
+    let committed = writes::commit(&shared, journal, vec![change]).await;
     let committed = committed.map_err(|error| not_written(&error))?;
     let version = committed.first().map_or(0, |committed| committed.version);
     Ok(Json(Patched { version }))
@@ -87,10 +91,13 @@ pub async fn call_records(
     Ok(Json(Changed { changed }))
 }
 
-async fn account(shared: &Arc<Shared>, aor: &AddressOfRecord) -> Result<Account, ApiError> {
-    let (users, asked) = (Arc::clone(&shared.users), aor.clone());
-    let found = blocking(move || users.read(&asked)).await?.map_err(|error| ApiError::failed(&error))?;
-    found.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, format!("there is no user {aor}")))
+/// Where a user is homed, and the journal with the user's documents.
+fn place_of(shared: &Arc<Shared>, aor: &AddressOfRecord) -> Result<(PoolName, PoolName), ApiError> {
+    let unknown = || ApiError::new(StatusCode::NOT_FOUND, format!("there is no user {aor}"));
+    let user = shared.directory.user(aor).ok_or_else(unknown)?;
+    let home = shared.directory.homes().name(user.home).cloned().ok_or_else(unknown)?;
+    let journal = shared.journal_of(user.home).ok_or_else(unknown)?;
+    Ok((home, journal))
 }
 
 fn record(

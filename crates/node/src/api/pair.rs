@@ -13,6 +13,7 @@ use pairing::{PromiseAnswer, PromiseRequest};
 use serde::Deserialize;
 use store::{Cursor, JournalError, OrphanPage, Scope, UserStore};
 use tokio::time::timeout;
+use topology::Role;
 
 use super::{ApiError, blocking};
 use crate::{
@@ -73,8 +74,13 @@ pub async fn journal(
 ) -> Result<Bytes, ApiError> {
     let asker = pool_of(&shared, &caller)?;
     let scope = query.scope;
+    let topology = shared.topology();
+    // A branch gets its own users out of any journal: they may be on their way from one to another.
+    let is_own_branch = scope == Scope::Branch(asker.clone())
+        && topology.pool(&asker).is_some_and(|pool| pool.role == Role::Branch);
     if scope != Scope::Directory
-        && Scopes::of(&shared.topology, &asker).wanted(&query.journal) != Some(&scope)
+        && !is_own_branch
+        && Scopes::of(&topology, &asker).wanted(&query.journal) != Some(&scope)
     {
         let message = format!("{asker} may not read {scope} of {}: only the directory", query.journal);
         return Err(ApiError::new(StatusCode::FORBIDDEN, message));
@@ -83,9 +89,14 @@ pub async fn journal(
     let cursor = Cursor { journal: query.journal, sequence: query.sequence, epoch: Epoch::new(query.epoch) };
     let wait = Duration::from_millis(query.wait_ms).min(JOURNAL_WAIT_MAX);
     let mut page = read(&shared, &cursor, &scope).await?;
-    if let (Identity::Server(reader), true) = (&caller.0, scope != Scope::Directory) {
+    if let Identity::Server(reader) = &caller.0 {
         let held = query.whole.min(cursor.sequence);
-        shared.copies.asked(&cursor.journal, reader, held, clock::now());
+        match scope {
+            Scope::Directory => shared.copies.left(&cursor.journal, reader),
+            Scope::Everything | Scope::Branch(_) => {
+                shared.copies.asked(&cursor.journal, reader, held, clock::now());
+            }
+        }
     }
     let until = clock::now() + wait;
     while !page.has_news() && timeout(until.saturating_since(clock::now()), news.changed()).await.is_ok() {
@@ -123,9 +134,14 @@ pub async fn orphans(
     let asker = pool_of(&shared, &caller)?;
     let page = OrphanPage::decode(&body).map_err(ApiError::bad_request)?;
     let journal = page.common().journal.clone();
-    if Scopes::of(&shared.topology, &asker).wanted(&journal) != Some(&Scope::Everything) {
+    if Scopes::of(&shared.topology(), &asker).wanted(&journal) != Some(&Scope::Everything) {
         let message = format!("{asker} has no changes of {journal} to offer");
         return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    }
+    if let Some(branch) = shared.associations.leaving(&journal).first() {
+        let message =
+            format!("users of {branch} are on their way from the journal of {journal}: offer again");
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message));
     }
     let _writing = shared.gates.of(&journal).read_owned().await;
     let index = shared.directory.homes().index(&journal);
@@ -147,7 +163,7 @@ pub fn pool_of(shared: &Shared, caller: &Caller) -> Result<PoolName, ApiError> {
     let refused = || ApiError::new(StatusCode::FORBIDDEN, "only servers of the topology may ask this");
     match &caller.0 {
         Identity::Server(name) => {
-            shared.topology.server(name).map(|server| server.pool.clone()).ok_or_else(refused)
+            shared.topology().server(name).map(|server| server.pool.clone()).ok_or_else(refused)
         }
         Identity::Operator => Err(refused()),
     }

@@ -42,7 +42,7 @@ pub fn read(shared: &Shared) -> ServerStatus {
         pool: shared.pool.clone(),
         role: shared.role.to_string(),
         software: env!("CARGO_PKG_VERSION").to_owned(),
-        topology_version: shared.topology.version,
+        topology_version: shared.topology().version,
         uptime_s: clock::now().as_micros() / 1_000_000,
         users_known: shared.directory.len(),
         health: match shared.hot.health() {
@@ -53,6 +53,7 @@ pub fn read(shared: &Shared) -> ServerStatus {
         },
         homes,
         copies: copies(shared),
+        moves: shared.associations.status(),
         counters: shared.counters.list(),
     }
 }
@@ -102,7 +103,7 @@ fn homes(shared: &Shared) -> Vec<HomeStatus> {
     let authority = shared.authority.read();
     let homes = shared.directory.homes().iter().filter_map(|(index, home)| {
         let is_own = *home == shared.pool;
-        let is_backup = shared.topology.backup_of(home).is_some_and(|backup| backup.name == shared.pool);
+        let is_backup = shared.topology().backup_of(home).is_some_and(|backup| backup.name == shared.pool);
         if !is_own && !is_backup {
             return None;
         }
@@ -148,7 +149,8 @@ fn count_conflicts(shared: &Shared, homes: &mut [HomeStatus]) -> Result<(), Stor
 
 /// Whether this server looks at answered calls and their ends.
 fn notes_calls(shared: &Shared) -> bool {
-    let own = shared.topology.pool(&shared.pool);
+    let topology = shared.topology();
+    let own = topology.pool(&shared.pool);
     own.is_some_and(|own| own.settings.call_records == CallRecords::All)
 }
 
@@ -161,7 +163,7 @@ fn copies(shared: &Shared) -> Vec<CopyStatus> {
 
 /// A binding stream as a copy; `None` while nobody reads it and nobody has to.
 fn stream(shared: &Shared, lag: StreamLag) -> Option<CopyStatus> {
-    let other = shared.topology.servers_of(&lag.other).next()?.name.clone();
+    let other = shared.topology().servers_of(&lag.other).next()?.name.clone();
     let me = shared.server.name.clone();
     let state = match lag.state {
         StreamState::Idle => return None,
@@ -196,7 +198,7 @@ fn is_owner(shared: &Shared, home: &PoolName) -> bool {
 
 fn claimed(shared: &Shared, index: crate::HomeIndex) -> Option<PoolName> {
     let claim = shared.links.serving(index, clock::now())?;
-    shared.topology.pool_of(&claim.server).map(|pool| pool.name.clone())
+    shared.topology().pool_of(&claim.server).map(|pool| pool.name.clone())
 }
 
 fn left_ms(authority: &Authority, now: model::Instant) -> Option<u64> {

@@ -43,7 +43,14 @@ pub async fn list(
     let max = query.max.unwrap_or(limits::ACCOUNTS_PER_PAGE_MAX).min(limits::ACCOUNTS_PER_PAGE_MAX);
     let found = blocking(move || users.list(&query.home, query.after.as_ref(), max)).await?;
     let found = found.map_err(|error| ApiError::failed(&error))?;
-    Ok(Json(found.into_iter().map(record).collect()))
+    let mut records: Vec<UserRecord> = found.into_iter().map(record).collect();
+    // On the way to another journal a user has an account in both.
+    records.dedup_by(|next, kept| {
+        let is_same = next.aor == kept.aor;
+        kept.version = if is_same { kept.version.max(next.version) } else { kept.version };
+        is_same
+    });
+    Ok(Json(records))
 }
 
 /// `POST /v1/users`: adds users or changes them, all or none; at the owner of the journal they live in.
@@ -97,8 +104,9 @@ pub async fn find(
     let (served_by, service) = shared.served_by(index);
     let devices = shared.bindings(index, &query.aor).len();
     Ok(Json(UserWhere {
-        backup: shared.topology.backup_of(&home).map(|pool| pool.name.clone()),
+        backup: shared.topology().backup_of(&home).map(|pool| pool.name.clone()),
         aor: query.aor,
+        journal: shared.journal_of(index),
         home,
         served_by,
         service,
@@ -120,9 +128,9 @@ async fn commit(
 pub fn not_written(error: &WriteError) -> ApiError {
     let status = match error {
         WriteError::NotOwner { owner: Some(_), .. } => StatusCode::FORBIDDEN,
-        WriteError::NotOwner { owner: None, .. } | WriteError::Resiliency { .. } => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        WriteError::NotOwner { owner: None, .. }
+        | WriteError::Resiliency { .. }
+        | WriteError::Arriving { .. } => StatusCode::SERVICE_UNAVAILABLE,
         WriteError::Moved { .. } | WriteError::Unknown => return ApiError::failed(error),
         WriteError::Commit(error) => return refused(error),
     };
@@ -164,7 +172,7 @@ fn record(account: Account) -> UserRecord {
 
 fn change(shared: &Shared, home: &PoolName, user: UserPut) -> Result<Change, ApiError> {
     let aor = user.aor;
-    if !shared.topology.domains.iter().any(|domain| domain.as_str() == aor.domain()) {
+    if !shared.topology().domains.iter().any(|domain| domain.as_str() == aor.domain()) {
         return Err(ApiError::bad_request(format!(
             "{aor}: {} is no domain of this deployment",
             aor.domain()

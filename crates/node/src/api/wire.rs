@@ -2,6 +2,7 @@
 
 mod documents;
 mod recovery;
+mod reload;
 
 use model::{AddressOfRecord, Epoch, PoolName, ServerName};
 use pairing::{Order, PoolState, UndoReason};
@@ -11,6 +12,7 @@ pub use documents::{DocumentPatch, DocumentRecord, Patched, UserDocuments};
 pub use recovery::{
     CancelBody, ConflictRecord, ConflictResolution, Copied, CopyStatus, Keep, OrderAnswer, OrderBody,
 };
+pub use reload::{MoveState, MoveStatus, Reload, Reloaded};
 
 /// Answer of `GET /v1/status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct ServerStatus {
     /// Copies of user data and bindings to and from this server.
     #[serde(default)]
     pub copies: Vec<CopyStatus>,
+    /// Users of branches on their way to the journal of another pool, as far as this server fetches them.
+    #[serde(default)]
+    pub moves: Vec<MoveStatus>,
     /// Counters since the start, by name.
     pub counters: Vec<(String, u64)>,
 }
@@ -131,6 +136,9 @@ pub struct UserWhere {
     pub aor: AddressOfRecord,
     /// Home pool.
     pub home: PoolName,
+    /// Pool in whose journal the user's data are changed, as far as the answering server knows.
+    #[serde(default)]
+    pub journal: Option<PoolName>,
     /// Backup registrar of the home pool.
     pub backup: Option<PoolName>,
     /// Pool that serves the user now, as far as the answering server knows.

@@ -66,6 +66,11 @@ impl CopyLedger {
         self.questions.send_modify(|number| *number = number.wrapping_add(1));
     }
 
+    /// Notes that a reader does not copy users of `home` any more: nothing is lost with what it lacks.
+    pub fn left(&self, home: &PoolName, reader: &ServerName) {
+        self.lock().readers.remove(&(home.clone(), reader.clone()));
+    }
+
     /// Notes that `reader` has everything of `home`, which this server does not serve any more.
     pub fn finished(&self, home: &PoolName, reader: &ServerName) {
         self.lock().finals.insert((home.clone(), reader.clone()));

@@ -7,7 +7,7 @@ use pairing::Standing;
 use serde::{Deserialize, Serialize};
 use store::{ApplyError, Cursor, Page, Scope, StoreError, UserStore};
 use tokio::time::sleep;
-use topology::{Role, Topology};
+use topology::{Pool, Role, Topology};
 use tracing::{info, warn};
 
 use super::{Refusal, orphans};
@@ -42,11 +42,20 @@ impl Scopes {
     /// partner owns it, and of its partner's; of the others who is homed where. A branch appliance: its own
     /// users and the directory of its associated pool's journal; of the others who is homed where.
     pub fn of(topology: &Topology, pool: &PoolName) -> Self {
+        Self::after(topology, pool, &[])
+    }
+
+    /// The same for a branch whose users may still be in the journals of `former` pools: it copies them from
+    /// there as well, until they are gone.
+    pub fn after(topology: &Topology, pool: &PoolName, former: &[PoolName]) -> Self {
         let partner = topology.partner_of(pool).map(|partner| partner.name.clone());
         let own = topology.pool(pool);
         let journals = topology.home_pools().filter(|home| home.role == Role::FrontEnd);
         let scope = |journal: &PoolName| {
-            if own.is_some_and(|own| own.associated_pool.as_ref() == Some(journal)) {
+            let is_associated = |own: &Pool| {
+                own.associated_pool.as_ref().is_some_and(|pool| pool == journal || former.contains(journal))
+            };
+            if own.is_some_and(is_associated) {
                 Some(Scope::Branch(pool.clone()))
             } else if partner.as_ref() == Some(journal) {
                 Some(Scope::Everything)
@@ -73,7 +82,7 @@ impl Scopes {
 
 /// Starts one task for each journal that this server copies.
 pub fn start(shared: &Arc<Shared>, client: &PeerClient) {
-    for (journal, scope) in Scopes::of(&shared.topology, &shared.pool).iter() {
+    for (journal, scope) in shared.scopes().iter() {
         let reader = Reader {
             shared: Arc::clone(shared),
             client: client.clone(),
@@ -108,12 +117,13 @@ enum Source {
 }
 
 impl Reader {
-    async fn run(self) {
+    async fn run(mut self) {
         let held = self.cursor().await.is_ok_and(|cursor| cursor.sequence > 0);
         self.note(None, held, |_| {});
         let mut was_told = false;
         let mut news = OwnerNews::of(&self.shared);
         loop {
+            self.scope = self.wanted();
             let source = self.source();
             let Source::Server(server, endpoint) = &source else {
                 news.next().await;
@@ -133,10 +143,15 @@ impl Reader {
         }
     }
 
+    /// How much of the journal this server is to copy now.
+    fn wanted(&self) -> Scope {
+        self.shared.scopes().wanted(&self.journal).cloned().unwrap_or(Scope::Directory)
+    }
+
     /// Who has the journal: the owner of the home pool, as this server's own machine or other servers know
     /// it.
     fn source(&self) -> Source {
-        let shared = &self.shared;
+        let (shared, topology) = (&self.shared, self.shared.topology());
         let named = |server: &topology::Server| {
             let endpoint = Endpoint { address: server.listen.internal_http, name: server.fqdn.clone() };
             Source::Server(server.name.clone(), endpoint)
@@ -147,20 +162,20 @@ impl Reader {
             return match index.and_then(|index| authority.standing(index)) {
                 Some(Standing::Serving(_) | Standing::Paused(_)) => Source::Here,
                 Some(Standing::Elsewhere { tenure, .. }) => {
-                    shared.topology.servers_of(&tenure.owner).next().map_or(Source::Unknown, named)
+                    topology.servers_of(&tenure.owner).next().map_or(Source::Unknown, named)
                 }
                 Some(Standing::Unknown) | None => Source::Unknown,
             };
         }
         let claim = index.and_then(|index| shared.links.serving(index, clock::now()));
-        let server = claim.and_then(|claim| shared.topology.server(&claim.server));
-        server.or_else(|| shared.topology.servers_of(&self.journal).next()).map_or(Source::Unknown, named)
+        let server = claim.and_then(|claim| topology.server(&claim.server));
+        server.or_else(|| topology.servers_of(&self.journal).next()).map_or(Source::Unknown, named)
     }
 
-    /// Returns when the journal is to be copied from somewhere else.
+    /// Returns when the journal is to be copied from somewhere else, or more or less of it.
     async fn moved(&self, from: &Source) {
         let mut news = OwnerNews::of(&self.shared);
-        while self.source() == *from {
+        while self.source() == *from && self.wanted() == self.scope {
             news.next().await;
         }
     }
@@ -303,6 +318,17 @@ mod tests {
         let topology = Topology::read(TOPOLOGY).unwrap().0;
         let scopes = Scopes::of(&topology, &name(pool));
         scopes.iter().map(|(journal, scope)| (journal.to_string(), scope.to_string())).collect()
+    }
+
+    #[test]
+    fn a_branch_copies_its_users_from_a_former_pool_as_well_until_they_are_gone() {
+        let topology = Topology::read(TOPOLOGY).unwrap().0;
+        let scopes = Scopes::after(&topology, &name("branch1"), &[name("west")]);
+
+        let own = Scope::Branch(name("branch1"));
+        assert_eq!(scopes.iter().map(|(_, scope)| scope).collect::<Vec<_>>(), [&own, &own]);
+        let pool = Scopes::after(&topology, &name("east"), &[name("west")]);
+        assert!(pool.iter().all(|(_, scope)| *scope == Scope::Everything));
     }
 
     #[test]

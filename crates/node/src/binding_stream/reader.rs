@@ -42,9 +42,10 @@ enum ReadError {
     NoAnswer,
 }
 
-/// Starts one task for each home pool that this server reads, now or after a change of owner.
+/// Starts one task for each home pool: which of them this server reads, and from whom, follows from the
+/// owners and the topology at each moment.
 pub fn start(shared: &Arc<Shared>, client: &PeerClient) {
-    for home in routes::sources_of(&shared.topology, &shared.pool) {
+    for home in shared.topology().home_pools().map(|pool| pool.name.clone()) {
         let reader = Reader {
             shared: Arc::clone(shared),
             client: client.clone(),
@@ -106,9 +107,9 @@ impl Reader {
             |home: &PoolName| homes.index(home).is_some_and(|index| authority.holds(index, now).is_some());
         let served_by = |home: &PoolName| {
             let claim = shared.links.serving(homes.index(home)?, now)?;
-            shared.topology.pool_of(&claim.server).map(|pool| pool.name.clone())
+            shared.topology().pool_of(&claim.server).map(|pool| pool.name.clone())
         };
-        routes::source_now(&shared.topology, &shared.pool, &self.home, serves, served_by)
+        routes::source_now(&shared.topology(), &shared.pool, &self.home, serves, served_by)
     }
 
     /// Returns when there is somebody else to read from: a question that waits for news at a former source
@@ -128,7 +129,8 @@ impl Reader {
 
     /// Asks for the next page and merges it.
     async fn pull(&mut self, source: &PoolName) -> Result<(), ReadError> {
-        let Some(server) = self.shared.topology.servers_of(source).next() else {
+        let topology = self.shared.topology();
+        let Some(server) = topology.servers_of(source).next() else {
             sleep(RETRY_AFTER).await;
             return Ok(());
         };
@@ -176,7 +178,7 @@ impl Reader {
     /// Makes what is news durable here; returns of how many users that was.
     async fn merge(&self, page: StreamPage) -> Result<usize, ReadError> {
         let (hot, now) = (&self.shared.hot, clock::wall_time());
-        let is_branch = self.shared.topology.pool(&self.home).is_some_and(|pool| pool.role == Role::Branch);
+        let is_branch = self.shared.topology().pool(&self.home).is_some_and(|pool| pool.role == Role::Branch);
         // Branches have no owner that changes: no epoch tells an earlier one from a later one.
         let epoch = if is_branch { hot.highest_epoch(&self.home) } else { page.epoch };
         let users = page.bindings.users.into_iter();

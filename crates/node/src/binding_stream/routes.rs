@@ -32,14 +32,6 @@ pub fn may_read(topology: &Topology, reader: &PoolName, source: &PoolName, home:
     reader != source && is_member(reader) && is_member(source)
 }
 
-/// The home pools that a server of `pool` reads, now or after a change of owner.
-pub(super) fn sources_of(topology: &Topology, pool: &PoolName) -> Vec<PoolName> {
-    let is_shared = |home: &PoolName| {
-        members(topology, home).any(|member| member == pool) && members(topology, home).count() > 1
-    };
-    topology.home_pools().map(|home| home.name.clone()).filter(is_shared).collect()
-}
-
 /// The pool that `pool` has to read `home` from now; `None` = from nobody. `serves`: whether this server
 /// serves a front-end pool's users; `served_by`: which pool says that it does.
 ///
@@ -116,6 +108,23 @@ mod tests {
     }
 
     #[test]
+    fn a_branch_with_another_associated_pool_is_read_there() {
+        let text = TOPOLOGY.replace("associated_pool = \"east\"", "associated_pool = \"west\"");
+        let text = text.replacen("parent = \"east\"", "parent = \"west\"", 1);
+        let topology = Topology::read(&text).unwrap().0;
+        let source = |reader: &str| {
+            let serves = |home: &PoolName| home.as_str() == reader;
+            let found =
+                source_now(&topology, &pool(reader), &pool("branch1"), serves, |home| Some(home.clone()));
+            found.map(|source| source.to_string())
+        };
+
+        assert_eq!(source("west").as_deref(), Some("branch1"));
+        assert_eq!(source("east").as_deref(), Some("west"));
+        assert_eq!(source("branch1").as_deref(), Some("west"));
+    }
+
+    #[test]
     fn nobody_reads_whose_users_it_will_never_serve() {
         let topology = example();
         let may = |reader: &str, source: &str, home: &str| {
@@ -135,9 +144,6 @@ mod tests {
         ] {
             assert!(!may(reader, source, home), "{reader} {source} {home}");
         }
-        assert_eq!(sources_of(&topology, &pool("branch1")), [pool("branch1")]);
-        assert_eq!(sources_of(&topology, &pool("control")), []);
-        assert_eq!(sources_of(&topology, &pool("west")), ["east", "west", "branch1"].map(pool));
         let together: Vec<_> = with_branches(&topology, &pool("east")).cloned().collect();
         assert_eq!(together, ["east", "branch1"].map(pool));
     }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use model::{Instant, PoolName, documents::Edit, limits};
+use model::{AddressOfRecord, Instant, PoolName, documents::Edit, limits};
 use store::{Change, CommitError, Condition, UserStore, Write};
 use tokio::time::sleep;
 use topology::CallRecords;
@@ -34,7 +34,7 @@ type SharedSpool = Arc<Mutex<Spool>>;
 
 /// Starts the writer and the delivery.
 pub fn start(shared: &Arc<Shared>, client: &PeerClient, spool: Spool) {
-    let kept = shared.topology.pool(&shared.pool).map(|pool| pool.settings.call_records);
+    let kept = shared.topology().pool(&shared.pool).map(|pool| pool.settings.call_records);
     let spool = Arc::new(Mutex::new(spool));
     tokio::spawn(write(Arc::clone(shared), Arc::clone(&spool), kept.unwrap_or_default()));
     tokio::spawn(deliver(Arc::clone(shared), client.clone(), spool));
@@ -45,13 +45,15 @@ pub fn start(shared: &Arc<Shared>, client: &PeerClient, spool: Spool) {
 ///
 /// Errors: [`WriteError`]; nothing is written then, or it is unknown and harmless to repeat.
 pub async fn write_here(shared: &Arc<Shared>, owed: &OwedRecords) -> Result<usize, WriteError> {
-    shared.writing_authority(&owed.journal)?;
+    let held = shared.writing_authority(&owed.journal)?;
+    for home in owed.records.iter().filter_map(|record| home_of(shared, &record.aor)) {
+        shared.may_change(&home, &owed.journal, held)?;
+    }
     let (users, journal, records) = (Arc::clone(&shared.users), owed.journal.clone(), owed.records.clone());
     let changes = move || {
         let mut changes = Vec::with_capacity(records.len());
         for record in records {
-            let account = users.read(&record.aor).map_err(CommitError::from)?;
-            if account.is_some_and(|account| account.journal == journal) {
+            if users.account(&journal, &record.aor).map_err(CommitError::from)?.is_some() {
                 changes.extend(change(record));
             }
         }
@@ -62,6 +64,10 @@ pub async fn write_here(shared: &Arc<Shared>, owed: &OwedRecords) -> Result<usiz
         return Ok(0);
     }
     Ok(writes::commit(shared, owed.journal.clone(), changes).await?.len())
+}
+
+fn home_of(shared: &Shared, aor: &AddressOfRecord) -> Option<PoolName> {
+    shared.directory.homes().name(shared.directory.user(aor)?.home).cloned()
 }
 
 /// `None` when the operation has no readable name.
@@ -95,18 +101,30 @@ async fn write(shared: Arc<Shared>, spool: SharedSpool, kept: CallRecords) {
 
 /// The records that events make, by the journal into which they belong; those of nobody we know are left out.
 fn by_journal(shared: &Shared, calls: &mut Calls, events: &[CallEvent]) -> Vec<OwedRecords> {
-    let mut journals: BTreeMap<PoolName, Vec<OwedRecord>> = BTreeMap::new();
-    for owed in events.iter().flat_map(|event| calls.owed(event)) {
-        let home = shared.directory.user(&owed.aor).map(|user| user.home);
-        if let Some(journal) = home.and_then(|home| shared.journal_of(home)) {
-            journals.entry(journal).or_default().push(owed);
-        }
-    }
+    let owed = events.iter().flat_map(|event| calls.owed(event)).collect();
+    let journals = sorted(shared, owed, None);
     let batches = journals.into_iter().flat_map(|(journal, records)| {
         let pages: Vec<_> = records.chunks(limits::ACCOUNTS_PER_PAGE_MAX).map(<[_]>::to_vec).collect();
         pages.into_iter().map(move |records| OwedRecords { journal: journal.clone(), records })
     });
     batches.collect()
+}
+
+/// Records by the journal into which they belong now; those of nobody we know go to `otherwise`.
+fn sorted(
+    shared: &Shared,
+    owed: Vec<OwedRecord>,
+    otherwise: Option<&PoolName>,
+) -> BTreeMap<PoolName, Vec<OwedRecord>> {
+    let mut journals: BTreeMap<PoolName, Vec<OwedRecord>> = BTreeMap::new();
+    for owed in owed {
+        let home = shared.directory.user(&owed.aor).map(|user| user.home);
+        let journal = home.and_then(|home| shared.journal_of(home));
+        if let Some(journal) = journal.or_else(|| otherwise.cloned()) {
+            journals.entry(journal).or_default().push(owed);
+        }
+    }
+    journals
 }
 
 /// Until the records are on disk somewhere. Meanwhile events wait in the recorder, whose bound counts what it
@@ -116,7 +134,9 @@ async fn write_or_keep(shared: &Arc<Shared>, spool: &SharedSpool, owed: OwedReco
     loop {
         match write_here(shared, &owed).await {
             Ok(_) => return shared.counters.call_records_written.add_many(count),
-            Err(WriteError::NotOwner { .. } | WriteError::Resiliency { .. }) => {}
+            Err(
+                WriteError::NotOwner { .. } | WriteError::Resiliency { .. } | WriteError::Arriving { .. },
+            ) => {}
             Err(error) => warn!(pool = %owed.journal, %error, "call records not written; kept for later"),
         }
         match keep(spool, owed.clone()).await {
@@ -161,11 +181,22 @@ async fn deliver(shared: Arc<Shared>, client: PeerClient, spool: SharedSpool) {
     }
 }
 
+/// Delivers records that waited, to where they belong now: their branch may have another associated pool
+/// since. A part that arrived twice is kept once.
 async fn is_delivered(shared: &Arc<Shared>, client: &PeerClient, owed: OwedRecords) -> bool {
+    for (journal, records) in sorted(shared, owed.records, Some(&owed.journal)) {
+        if !is_delivered_to(shared, client, OwedRecords { journal, records }).await {
+            return false;
+        }
+    }
+    true
+}
+
+async fn is_delivered_to(shared: &Arc<Shared>, client: &PeerClient, owed: OwedRecords) -> bool {
     let journal = owed.journal.clone();
     match write_here(shared, &owed).await {
         Ok(_) => return true,
-        Err(WriteError::NotOwner { .. } | WriteError::Resiliency { .. }) => {}
+        Err(WriteError::NotOwner { .. } | WriteError::Resiliency { .. } | WriteError::Arriving { .. }) => {}
         Err(error) => {
             warn!(pool = %journal, %error, "waiting call records not written; trying again");
             return false;
@@ -187,7 +218,8 @@ async fn is_delivered(shared: &Arc<Shared>, client: &PeerClient, owed: OwedRecor
 fn owner(shared: &Shared, journal: &PoolName, now: Instant) -> Option<Endpoint> {
     let index = shared.directory.homes().index(journal)?;
     let claim = shared.links.serving(index, now).filter(|claim| claim.is_full)?;
-    let server = shared.topology.server(&claim.server)?;
+    let topology = shared.topology();
+    let server = topology.server(&claim.server)?;
     Some(Endpoint { address: server.listen.internal_http, name: server.fqdn.clone() })
 }
 

@@ -5,20 +5,21 @@ use std::{future::Future, path::Path, sync::Arc, thread, time::Duration};
 use model::{Epoch, Instant, RoutingGroup};
 use pairing::{Authority, Service, Standing};
 use registrar::{Change, Command, OperationId};
-use store::{HotStore, SingleVoterHotStore, SqliteUserStore, UserStore};
+use store::{HotStore, SingleVoterHotStore, SqliteUserStore, StoreError, UserStore};
 use tokio::{
     runtime::Builder,
     sync::{oneshot, watch},
     time::sleep,
 };
-use topology::{BranchRecovery, Role, Server, Topology};
+use topology::{BranchRecovery, Role, Server};
 use tracing::{error, info};
 use transport::ShardConfig;
 
 use super::{ServeError, say_ready, tls::Certificates};
 use crate::{
-    AuthorityTable, BackEnd, CallRecorder, Counters, Deployment, Directory, FlowTokens, Gates, Homes, Links,
-    OwnershipContext, Ownerships, Shared, accounts, api, back_end,
+    Associations, AuthorityTable, BackEnd, CallRecorder, Counters, Deployment, Directory, FlowTokens, Gates,
+    Homes, Links, OwnershipContext, Ownerships, Shared, TopologyInForce, accounts, api, associations,
+    back_end,
     backup_service::{self, CopyLedger, purge_strangers},
     binding_stream::{self, BindingStreams},
     call_records::{self, Spool},
@@ -45,7 +46,7 @@ const BRANCH_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Runs until `stop` is done.
 pub async fn run(
     deployment: &Deployment,
-    topology: Arc<Topology>,
+    topology: Arc<TopologyInForce>,
     server: Server,
     role: Role,
     stop: impl Future<Output = ()>,
@@ -55,7 +56,7 @@ pub async fn run(
     let listener = PeerServer::bind(
         server.listen.internal_http,
         Arc::clone(&certificates.internal_server),
-        Arc::clone(&topology),
+        topology.now(),
     )
     .await?;
     let shared = open(deployment, topology, server, role, &client)?;
@@ -68,6 +69,7 @@ pub async fn run(
     tokio::spawn(back_end::watch(Arc::clone(&shared)));
     binding_stream::start(&shared, &client);
     call_records::start(&shared, &client, spool);
+    associations::start(&shared, &client);
     info!(node = %shared.server.name, pool = %shared.pool, users = shared.directory.len(), "server ready");
     say_ready();
     let ended = async {
@@ -100,28 +102,26 @@ fn own_client(certificates: &Certificates, server: &Server) -> PeerClient {
 /// Opens the stores and everything that all parts share.
 fn open(
     deployment: &Deployment,
-    topology: Arc<Topology>,
+    topology: Arc<TopologyInForce>,
     server: Server,
     role: Role,
     client: &PeerClient,
 ) -> Result<Arc<Shared>, ServeError> {
     let data = deployment.data(&server.name);
-    std::fs::create_dir_all(&data).map_err(|source| ServeError::Data { folder: data.clone(), source })?;
+    let unusable = |source| ServeError::Data { folder: data.clone(), source };
+    std::fs::create_dir_all(&data).map_err(unusable)?;
     let nonce_key = nonce_key(&deployment.nonce_key(&server.name))?;
     let users = Arc::new(SqliteUserStore::open(&data.join(accounts::USERS_FILE))?);
     let hot = Arc::new(SingleVoterHotStore::open(&data.join(BINDINGS_FOLDER))?);
-    purge_strangers(users.as_ref(), &topology, &server.pool, &data)?;
-    let homes = Homes::of(&topology);
+    let start = topology.now();
+    let associations = Arc::new(Associations::open(&data, &start).map_err(unusable)?);
+    purge_strangers(users.as_ref(), &start, &server.pool, &data)?;
+    let homes = Homes::of(&start);
     let directory = Arc::new(Directory::new(homes.clone()));
     let (user_news, _) = watch::channel(0_u64);
     let copies = Arc::new(CopyLedger::new(server.name.clone()));
-    let gates = Arc::new(Gates::of_homes(topology.home_pools().map(|pool| &pool.name)));
-    let (follower, news, ledger) = (Arc::clone(&directory), user_news.clone(), Arc::clone(&copies));
-    users.follow(Box::new(move |changes| {
-        follower.apply(changes);
-        ledger.grew(changes.journal, changes.sequence, clock::now());
-        news.send_modify(|number| *number += 1);
-    }))?;
+    let gates = Arc::new(Gates::of_homes(start.home_pools().map(|pool| &pool.name)));
+    follow_users(&users, &directory, &copies, &user_news)?;
     let authority = Arc::new(AuthorityTable::new(&homes));
     let binding_streams = Arc::new(BindingStreams::new(
         Arc::clone(&topology),
@@ -131,7 +131,7 @@ fn open(
         Arc::clone(&hot),
     ));
     let context = OwnershipContext {
-        topology: Arc::clone(&topology),
+        topology: Arc::clone(&start),
         homes: homes.clone(),
         authority: Arc::clone(&authority),
         client: client.clone(),
@@ -143,11 +143,11 @@ fn open(
         gates: Arc::clone(&gates),
     };
     let boot = clock::random_seed();
-    let settings = topology.pool(&server.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
+    let settings = start.pool(&server.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
     let (one, two) = keys_of_server(&nonce_key, &server.name);
     Ok(Arc::new(Shared {
         ownerships: Ownerships::start(&context, &server.pool),
-        links: Arc::new(Links::of(&topology, &homes, &server.name)),
+        links: Arc::new(Links::of(&start, &homes, &server.name)),
         pool: server.pool.clone(),
         own_home: homes.index(&server.pool),
         tokens: FlowTokens::of_server(&nonce_key, &server.name, boot),
@@ -157,6 +157,7 @@ fn open(
         watchers: Watchers::default(),
         counters: Counters::default(),
         topology,
+        associations,
         server,
         role,
         data,
@@ -172,6 +173,21 @@ fn open(
         gates,
         user_news,
         nonce_key,
+    }))
+}
+
+/// Lets the directory, the copies' account and who waits for news of users follow the store.
+fn follow_users(
+    users: &SqliteUserStore,
+    directory: &Arc<Directory>,
+    copies: &Arc<CopyLedger>,
+    news: &watch::Sender<u64>,
+) -> Result<(), StoreError> {
+    let (directory, copies, news) = (Arc::clone(directory), Arc::clone(copies), news.clone());
+    users.follow(Box::new(move |changes| {
+        directory.apply(changes);
+        copies.grew(changes.journal, changes.sequence, clock::now());
+        news.send_modify(|number| *number += 1);
     }))
 }
 
@@ -242,7 +258,7 @@ fn start_shards(shared: &Arc<Shared>, certificates: &Certificates) -> Result<Sha
 /// follows what it reaches.
 async fn stand_alone(shared: Arc<Shared>) {
     let Some(home) = shared.own_home else { return };
-    if shared.topology.partner_of(&shared.pool).is_some() {
+    if shared.topology().partner_of(&shared.pool).is_some() {
         return;
     }
     let epoch = unpaired_epoch(&shared);
@@ -271,7 +287,8 @@ fn unpaired_epoch(shared: &Shared) -> Epoch {
 fn branch_service(shared: &Shared) -> Service {
     let now = clock::now();
     let full = || {
-        let branch = shared.topology.pool(&shared.pool)?;
+        let topology = shared.topology();
+        let branch = topology.pool(&shared.pool)?;
         let associated = branch.associated_pool.as_ref()?;
         let claim = shared.links.serving(shared.directory.homes().index(associated)?, now)?;
         let follows = branch.settings.branch_recovery == BranchRecovery::Follow;

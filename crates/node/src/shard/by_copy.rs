@@ -59,7 +59,8 @@ impl Shard {
         request: Message<'_>,
         found: &Preprocessed<'_>,
     ) -> Option<Target> {
-        let listen = &self.shared.topology.server(gone)?.listen;
+        let topology = self.shared.topology();
+        let listen = &topology.server(gone)?.listen;
         let is_passed = |route: &&[u8]| {
             let uri = NameAddr::parse(route).and_then(|address| address.uri().ok());
             uri.is_some_and(|uri| is_at_listener(listen, &uri) || self.legs.is_own(&uri))

@@ -131,8 +131,8 @@ impl Shard {
             Protocol::Ws | Protocol::Wss => return Err(Reject::NotFound),
         }
         let remote = SocketAddr::new(ip, listener_port(uri));
-        let internal =
-            self.shared.topology.servers.iter().find(|server| server.listen.internal_sip == Some(remote));
+        let topology = self.shared.topology();
+        let internal = topology.servers.iter().find(|server| server.listen.internal_sip == Some(remote));
         if let Some(server) = internal.filter(|_| protocol == Protocol::Tls) {
             let leg = self.legs.internal().ok_or(Reject::ServerInternal)?;
             return Ok((NextHop::Server(server.name.clone()), leg));

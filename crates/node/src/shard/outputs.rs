@@ -152,7 +152,8 @@ impl Shard {
             NextHop::Flow(peer) => return Some(*peer),
             NextHop::Address { protocol, remote } => Destination::address(*protocol, *remote),
             NextHop::Server(name) => {
-                let server = self.shared.topology.server(name)?;
+                let topology = self.shared.topology();
+                let server = topology.server(name)?;
                 Destination::internal(server.listen.internal_sip?, server.fqdn.as_str())
             }
         };

@@ -133,7 +133,7 @@ impl Shard {
             }
         }
         let holder = ServerName::new(flow.server).ok()?;
-        let address: SocketAddr = self.shared.topology.server(&holder)?.listen.internal_sip?;
+        let address: SocketAddr = self.shared.topology().server(&holder)?.listen.internal_sip?;
         let tokens = FlowTokens::of_server(&self.shared.nonce_key, &holder, flow.boot);
         let route = format!("<sip:{}@{address};transport=tls;lr;ob>", tokens.write(&flow.peer));
         let leg = self.legs.internal()?;

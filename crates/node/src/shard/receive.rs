@@ -26,7 +26,7 @@ impl Shard {
         bytes: &Bytes,
         names: Option<&[String]>,
     ) {
-        let origin = match names.map(|names| Identity::of_names(names, &self.shared.topology)) {
+        let origin = match names.map(|names| Identity::of_names(names, &self.shared.topology())) {
             None => Origin::Phone,
             Some(Some(Identity::Server(server))) => Origin::Server(server),
             Some(Some(Identity::Operator) | None) => {

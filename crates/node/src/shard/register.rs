@@ -172,7 +172,8 @@ impl Shard {
         let shared = &self.shared;
         let homes = shared.directory.homes();
         let nowhere = RegisterDecision::Unavailable { retry_after: Duration::from_secs(5) };
-        let Some(pool) = homes.name(home).and_then(|name| shared.topology.pool(name)) else { return nowhere };
+        let topology = shared.topology();
+        let Some(pool) = homes.name(home).and_then(|name| topology.pool(name)) else { return nowhere };
         if Some(home) == shared.own_home || pool.role == Role::FrontEnd {
             let standing = fresh(turn, home);
             return match (standing, shared.parties(&pool.name)) {
@@ -206,8 +207,8 @@ impl Shard {
     /// A user of a pool that this server has no part in: to whoever serves the pool.
     fn elsewhere(&self, turn: &Turn<'_>, home: HomeIndex, name: &PoolName) -> RegisterDecision {
         let claim = self.shared.links.serving(home, turn.now);
-        let owner = claim.and_then(|claim| Some(self.shared.topology.pool_of(&claim.server)?.name.clone()));
-        let then = self.shared.topology.backup_of(name).map(|backup| backup.name.clone());
+        let owner = claim.and_then(|claim| Some(self.shared.topology().pool_of(&claim.server)?.name.clone()));
+        let then = self.shared.topology().backup_of(name).map(|backup| backup.name.clone());
         match owner {
             Some(owner) => RegisterDecision::Redirect { then: then.filter(|then| *then != owner), owner },
             None => RegisterDecision::Unavailable { retry_after: Duration::from_secs(5) },
@@ -355,8 +356,8 @@ impl Shard {
 
     /// The home pool whose ownership decides about this one's users: of a branch, the associated pool.
     fn owned_with(&self, home: HomeIndex) -> HomeIndex {
-        let homes = self.shared.directory.homes();
-        let associated = homes.name(home).and_then(|name| self.shared.topology.associated_of(name));
+        let (homes, topology) = (self.shared.directory.homes(), self.shared.topology());
+        let associated = homes.name(home).and_then(|name| topology.associated_of(name));
         associated.and_then(|pool| homes.index(&pool.name)).unwrap_or(home)
     }
 
@@ -371,6 +372,7 @@ impl Shard {
         for (id, value) in self.ok_headers.iter() {
             builder = builder.header(id.name(), value);
         }
+        self.settings.says.follow(&self.shared);
         let says = &self.settings.says;
         builder = match service {
             Service::Full => builder.header("Feature-Caps", says.full.as_bytes()),
@@ -449,7 +451,7 @@ impl Shard {
             // It came from a server that thought this one could: another hop would only make a loop.
             return self.unavailable(server, view, Duration::from_secs(RETRY_AFTER_WRITE_S));
         }
-        let next = self.shared.topology.servers_of(owner).next().map(|server| server.name.clone());
+        let next = self.shared.topology().servers_of(owner).next().map(|server| server.name.clone());
         let path = self.legs.path(&from, &self.shared.tokens);
         let (Some(next), Some(path), Some(leg)) = (next, path, self.legs.internal()) else {
             return self.reject(server, view, &Reject::ServerInternal);

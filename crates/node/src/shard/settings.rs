@@ -49,7 +49,7 @@ pub struct ShardSettings {
 impl ShardSettings {
     /// The settings of this server's pool.
     pub fn of(shared: &Shared) -> Self {
-        let topology: &Topology = &shared.topology;
+        let topology: &Topology = &shared.topology();
         let pool = topology.pool(&shared.pool).map(|pool| pool.settings.clone()).unwrap_or_default();
         let loop_key = shared.loop_key;
         Self {
@@ -117,17 +117,28 @@ pub(super) struct ModeHeaders {
     pub(super) resiliency: String,
     /// The Warning that goes with it.
     pub(super) warning: String,
+    /// Version of the topology that says so.
+    version: u64,
 }
 
 impl ModeHeaders {
+    /// Names the backup registrar of the topology in force.
+    pub(super) fn follow(&mut self, shared: &Shared) {
+        if self.version != shared.topology().version {
+            *self = Self::of(shared);
+        }
+    }
+
     fn of(shared: &Shared) -> Self {
-        let backup = shared.topology.backup_of(&shared.pool);
+        let topology = shared.topology();
+        let backup = topology.backup_of(&shared.pool);
         let backup = backup.map(|pool| format!(";+g.tandem.backup=\"{}\"", pool.fqdn)).unwrap_or_default();
         let features = |service| format!("*;+g.tandem.mode=\"{}\"{backup}", service_name(service));
         let (server, pool) = (&shared.server.fqdn, &shared.pool);
         Self {
             full: features(Service::Full),
             resiliency: features(Service::Resiliency),
+            version: topology.version,
             warning: format!("399 {server} \"resiliency mode at {pool}: registration and calls only\""),
         }
     }

@@ -48,7 +48,8 @@ impl Shard {
     /// Where a phone that reached us over `from` reaches a pool: at this server, where it is of that pool, at
     /// one that answers, or at the first.
     fn pool_uri(&self, pool: &PoolName, from: &Peer, is_sips: bool) -> Option<String> {
-        let servers = || self.shared.topology.servers_of(pool);
+        let topology = self.shared.topology();
+        let servers = || topology.servers_of(pool);
         let (me, now) = (&self.shared.server.name, crate::clock::now());
         let uri = |server: &topology::Server| phone_uri(&server.listen, from, is_sips);
         let own = servers().find(|server| server.name == *me).and_then(uri);

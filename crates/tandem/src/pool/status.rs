@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use node::api::wire::{Copied, CopyStatus, HomeStatus};
+use node::api::wire::{Copied, CopyStatus, HomeStatus, MoveStatus};
 use serde::Serialize;
 
 use super::{ask_all, plan::Asked};
@@ -23,6 +23,11 @@ pub async fn run(output: Output, dir: &Path) -> Result<ExitCode> {
             output::print(output, &(), || homes(&answers))?;
             println!();
             output::print(output, &(), || copies(&answers))?;
+            if answers.iter().filter_map(|asked| asked.status.as_ref()).any(|status| !status.moves.is_empty())
+            {
+                println!();
+                output::print(output, &(), || moves(&answers))?;
+            }
         }
     }
     let is_complete = answers.iter().all(|asked| asked.status.is_some());
@@ -114,6 +119,23 @@ fn copies(answers: &[Asked]) -> Table {
                 lag_entries.map_or_else(dash, |lag| lag.to_string()),
                 seconds(*lag_ms),
                 seconds(*silent_ms),
+                reason.clone().unwrap_or_else(dash),
+            ]);
+        }
+    }
+    table
+}
+
+fn moves(answers: &[Asked]) -> Table {
+    let mut table = Table::new(&["seen by", "users of", "from", "to", "state", "reason"]);
+    for asked in answers {
+        for MoveStatus { branch, from, to, state, reason } in asked.status.iter().flat_map(|it| &it.moves) {
+            table.push([
+                asked.server.to_string(),
+                branch.to_string(),
+                from.to_string(),
+                to.to_string(),
+                word(state),
                 reason.clone().unwrap_or_else(dash),
             ]);
         }

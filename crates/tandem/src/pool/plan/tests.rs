@@ -92,6 +92,7 @@ impl World {
             health: "ok".to_owned(),
             homes: homes.clone(),
             copies: copies.clone(),
+            moves: Vec::new(),
             counters: Vec::new(),
         });
         let error = status.is_none().then(|| "no route".to_owned());
