@@ -208,6 +208,7 @@ impl Deployment {
             "east1" => 1,
             "west1" => 2,
             "branch1a" => 3,
+            "north1" => 5,
             _ => 4,
         };
         IpAddr::V4(Ipv4Addr::new(127, 0, third, 1))
