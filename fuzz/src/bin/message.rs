@@ -263,7 +263,7 @@ fn has_what_is_mandatory(message: Message<'_>) {
 /// What a message still has to satisfy after something was added to it.
 fn is_still_sound(message: Message<'_>) {
     match message.check_mandatory() {
-        Ok(()) | Err(HeaderError::TooMany { .. }) => {}
+        Ok(_) | Err(HeaderError::TooMany { .. }) => {}
         Err(error) => panic!("{error}: {}", message.bytes().escape_ascii()),
     }
 }
