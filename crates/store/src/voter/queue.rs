@@ -64,8 +64,8 @@ struct Waiting {
 }
 
 /// How long the writer lets commands gather when many came together before. A commit costs the disk and
-/// several switches of threads whatever is in it; a phone does not notice two milliseconds.
-const GATHER: Duration = Duration::from_millis(2);
+/// several switches of threads whatever is in it; a phone does not notice a millisecond.
+const GATHER: Duration = Duration::from_millis(1);
 /// Batches below this are written at once: nothing is gained by waiting for one or two.
 const GATHER_FROM: usize = 8;
 
