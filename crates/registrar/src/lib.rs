@@ -22,6 +22,7 @@ mod read_register;
 mod refresh;
 pub mod reg_event;
 mod settings;
+mod spread;
 #[cfg(test)]
 mod test_support;
 mod user_copy;

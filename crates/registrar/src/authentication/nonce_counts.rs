@@ -1,12 +1,11 @@
 //! The highest count seen of each nonce, so that nothing is accepted twice.
 
-use std::{
-    hash::{BuildHasherDefault, Hasher},
-    time::Duration,
-};
+use std::{hash::BuildHasherDefault, time::Duration};
 
 use hashbrown::HashMap;
 use model::WallTime;
+
+use crate::spread::Spread;
 
 /// One use of a nonce by somebody who knows the password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +43,7 @@ pub struct NonceCounts {
 
 #[derive(Clone, Debug, Default)]
 struct Generation {
-    counts: HashMap<u64, u32, BuildHasherDefault<SaltHasher>>,
+    counts: HashMap<u64, u32, BuildHasherDefault<Spread>>,
     newest_issue_s: u32,
 }
 
@@ -105,26 +104,6 @@ impl NonceLedger for NonceCounts {
         self.young.counts.insert(used.salt, used.count);
         self.young.newest_issue_s = self.young.newest_issue_s.max(used.issued_at_s);
         true
-    }
-}
-
-/// Spreads salts, which are random already, over all bits of a hash.
-#[derive(Clone, Copy, Debug, Default)]
-struct SaltHasher(u64);
-
-impl Hasher for SaltHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        for &octet in octets {
-            self.write_u64(u64::from(octet));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

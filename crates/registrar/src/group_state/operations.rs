@@ -1,47 +1,18 @@
 //! The last operations of a group and what came of them, so that each takes effect once.
 
-use std::{
-    collections::VecDeque,
-    hash::{BuildHasherDefault, Hasher},
-};
+use std::{collections::VecDeque, hash::BuildHasherDefault};
 
 use hashbrown::HashMap;
 use model::limits;
 use serde::{Deserialize, Serialize};
 
-use crate::{OperationId, Outcome, RegisterError};
+use crate::{OperationId, Outcome, RegisterError, spread::Spread};
 
 /// At most `limits::OPERATIONS_REMEMBERED_MAX` operations, the oldest leave.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub(super) struct Operations {
     order: VecDeque<OperationId>,
-    results: HashMap<OperationId, Remembered, BuildHasherDefault<IdHasher>>,
-}
-
-/// Spreads operation ids over all bits of a hash. They are random numbers or hashes under a secret key, so
-/// nobody can choose ids that meet in the table.
-#[derive(Clone, Copy, Debug, Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        for &octet in octets {
-            self.write_u64(u64::from(octet));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_u128(&mut self, number: u128) {
-        let [high, low] = [number >> 64, number & u128::from(u64::MAX)];
-        self.write_u64(u64::try_from(high ^ low).unwrap_or_default());
-    }
+    results: HashMap<OperationId, Remembered, BuildHasherDefault<Spread>>,
 }
 
 /// What came of an operation, as far as it cannot be computed again.
