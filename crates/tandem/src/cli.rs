@@ -60,7 +60,7 @@ pub enum Command {
         #[arg(long, hide = true)]
         until_stdin_closes: bool,
     },
-    /// Check, show and compare topology documents.
+    /// Check, show and compare topology documents, and have running servers read theirs again.
     #[command(subcommand)]
     Topology(TopologyCommand),
     /// Users of the deployment.
