@@ -361,6 +361,28 @@ fn two_pools_that_do_not_see_each_other_call_by_the_copies_and_register_nobody_t
 }
 
 #[test]
+fn what_only_a_dead_pool_had_acknowledged_is_there_when_it_serves_again() {
+    let deployment = Deployment::running(Timing::FAST).unwrap();
+    let copied = phone(&deployment, "1003", Via::Udp, "east1");
+    let caller = phone(&deployment, "2003", Via::Udp, "west1");
+    wait_kept(&deployment, "west1", "east", 1);
+    deployment.namespace().cut("127.0.1.1", "127.0.2.1").unwrap();
+    let uncopied = phone(&deployment, "1004", Via::Udp, "east1");
+
+    deployment.kill("east1").unwrap();
+    deployment.namespace().heal().unwrap();
+    deployment.wait_serving("west1", "east", Some("resiliency"), LIMIT).unwrap();
+    call(&caller, &copied);
+    assert_unreachable(&caller, "1004");
+
+    deployment.start("east1").unwrap();
+    deployment.wait_serving("east1", "east", Some("full"), LIMIT).unwrap();
+    let took = reach_soon(&caller, &uncopied);
+    call(&caller, &copied);
+    println!("a binding that was not copied is found {took:?} after its pool serves again");
+}
+
+#[test]
 fn a_call_that_a_frozen_owner_has_rings_once_while_others_go_by_the_copy() {
     // The lease outlives the freeze: when the owner goes on it deals with what it finds.
     let timing = Timing { lease_s: 15, takeover_s: 30, hold_s: 120 };
