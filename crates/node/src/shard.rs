@@ -5,6 +5,7 @@
 //! shard.
 
 mod admission;
+mod answers;
 mod by_copy;
 mod call_records;
 mod forward;
@@ -37,6 +38,7 @@ use transaction::Transactions;
 use transport::{BindError, Event, Inbox, ShardConfig};
 
 use crate::{HomeIndex, Shared, authority::AuthorityGuard, clock, storm::Storm};
+use answers::Answers;
 use call_records::CallsBegun;
 use held::HeldRequests;
 use legs::Legs;
@@ -76,6 +78,7 @@ pub struct Shard {
     index: Index,
     ok_headers: OkHeaders,
     out: Vec<u8>,
+    answers: Answers,
     /// What the sockets had counted in the last turn.
     counted: transport::Counters,
     is_stopping: bool,
@@ -129,6 +132,7 @@ impl Shard {
             index: Index::new(),
             ok_headers: OkHeaders::new(),
             out: Vec::new(),
+            answers: Answers::default(),
             counted: transport::Counters::default(),
             is_stopping: false,
             settings,

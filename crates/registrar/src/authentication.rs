@@ -30,7 +30,6 @@ use sip::{
     HeaderError, HeaderId, Message, Method, Uri,
     digest::{Algorithm, Challenge, Credentials, CredentialsError, Ha1, verify},
 };
-use smallvec::SmallVec;
 
 mod accounts;
 mod nonce;
@@ -42,9 +41,6 @@ pub use accounts::{AccountView, Accounts, Algorithms};
 pub use nonce::NonceKey;
 use nonce::Nonces;
 pub use nonce_counts::{NonceCounts, NonceLedger, NonceUse};
-
-/// A realm: the domain of the user in lower case, on the stack when it is of usual length.
-type Realm = SmallVec<[u8; 64]>;
 
 /// What a pool decides about authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,21 +178,34 @@ impl<L: NonceLedger> Authenticator<L> {
         accounts: &impl Accounts,
     ) -> Result<AddressOfRecord, Rejection> {
         let claimed = claimed_user(request).map_err(Rejection::BadRequest)?;
-        let realm: Realm = claimed.host.iter().map(u8::to_ascii_lowercase).collect();
-        let verdict = match find_credentials(request, challenger, &realm) {
-            Ok(Some(credentials)) => self.judge(now, request, &credentials, &realm, accounts),
+        self.check_user(now, request, challenger, &claimed, accounts).map(|()| claimed)
+    }
+
+    /// As [`Self::check`], where the user in whose name the request is was read before: `claimed`.
+    ///
+    /// Errors: [`Rejection`], but for `BadRequest::Address`.
+    pub fn check_user(
+        &mut self,
+        now: WallTime,
+        request: Message<'_>,
+        challenger: Challenger,
+        claimed: &AddressOfRecord,
+        accounts: &impl Accounts,
+    ) -> Result<(), Rejection> {
+        let realm = claimed.domain();
+        let verdict = match find_credentials(request, challenger, realm) {
+            Ok(Some(credentials)) => self.judge(now, request, &credentials, realm, accounts),
             Ok(None) => Err(Refusal::Challenge(Cause::NoCredentials)),
             Err(refusal) => Err(refusal),
         };
         match verdict {
-            Ok(aor) if is_user(&claimed, &aor) => Ok(aor),
+            Ok(aor) if aor == *claimed => Ok(()),
             Ok(_) => Err(Rejection::Forbidden),
             Err(Refusal::Bad(bad)) => Err(Rejection::BadRequest(bad)),
             Err(Refusal::Challenge(cause)) => {
-                let user = claimed.user.unwrap_or_default();
-                let algorithms = as_text(&realm).and_then(|realm| accounts.algorithms(user, realm));
+                let algorithms = accounts.algorithms(claimed.user().as_bytes(), realm);
                 let algorithms = algorithms.unwrap_or(self.settings.algorithms);
-                Err(Rejection::Challenge(self.challenge(now, challenger, &realm, algorithms, cause)))
+                Err(Rejection::Challenge(self.challenge(now, challenger, realm, algorithms, cause)))
             }
         }
     }
@@ -207,19 +216,18 @@ impl<L: NonceLedger> Authenticator<L> {
         now: WallTime,
         request: Message<'_>,
         credentials: &Credentials<'_>,
-        realm: &Realm,
+        realm: &str,
         accounts: &impl Accounts,
     ) -> Result<AddressOfRecord, Refusal> {
         if credentials.is_blank() {
             return Err(Refusal::Challenge(Cause::NoCredentials));
         }
-        let nonce = self.nonces.open(credentials.nonce.raw(), realm);
+        let nonce = self.nonces.open(credentials.nonce.raw(), realm.as_bytes());
         let nonce = nonce.ok_or(Refusal::Challenge(Cause::ForeignNonce))?;
         if !nonce.is_alive(now, self.settings.nonce_lifetime) {
             return Err(Refusal::Challenge(Cause::ExpiredNonce));
         }
-        let account =
-            as_text(realm).and_then(|realm| accounts.account(&credentials.username.unescaped(), realm));
+        let account = accounts.account(&credentials.username.unescaped(), realm);
         let algorithm = credentials.algorithm;
         let ha1 = account.as_ref().and_then(|account| account.ha1(algorithm));
         // Who does not exist costs as much as who mistypes.
@@ -245,10 +253,11 @@ impl<L: NonceLedger> Authenticator<L> {
         &mut self,
         now: WallTime,
         challenger: Challenger,
-        realm: &Realm,
+        realm: &str,
         algorithms: Algorithms,
         cause: Cause,
     ) -> Challenged {
+        let realm = realm.as_bytes();
         let nonce = self.nonces.issue(now, self.chance.bits(), realm);
         let is_stale = cause.is_stale();
         let values = algorithms.iter().map(|algorithm| {
@@ -279,22 +288,22 @@ enum Refusal {
     Bad(BadRequest),
 }
 
-/// The URI of the user in whose name the request is.
-fn claimed_user(request: Message<'_>) -> Result<Uri<'_>, BadRequest> {
+/// The user in whose name the request is.
+fn claimed_user(request: Message<'_>) -> Result<AddressOfRecord, BadRequest> {
     let (address, header) = if request.method() == Method::Register {
         (request.to()?, HeaderId::To)
     } else {
         (request.from()?, HeaderId::From)
     };
-    let uri = address.uri().ok().filter(|uri| uri.scheme.is_sip_or_sips() && uri.user.is_some());
-    uri.ok_or(BadRequest::Address(HeaderError::Malformed { header }))
+    let user = address.uri().and_then(|uri| uri.address_of_record());
+    user.map_err(|_| BadRequest::Address(HeaderError::Malformed { header }))
 }
 
 /// The first credentials for our realm; those for other realms are for others (RFC 3261 section 22.3).
 fn find_credentials<'a>(
     request: Message<'a>,
     challenger: Challenger,
-    realm: &Realm,
+    realm: &str,
 ) -> Result<Option<Credentials<'a>>, Refusal> {
     let id = match challenger {
         Challenger::Server => HeaderId::Authorization,
@@ -303,7 +312,7 @@ fn find_credentials<'a>(
     let mut unreadable = None;
     for value in request.header_lines(id) {
         match Credentials::parse(value) {
-            Ok(credentials) if credentials.realm.raw().eq_ignore_ascii_case(realm) => {
+            Ok(credentials) if credentials.realm.raw().eq_ignore_ascii_case(realm.as_bytes()) => {
                 return Ok(Some(credentials));
             }
             Ok(_) | Err(CredentialsError::Scheme) => {}
@@ -319,15 +328,8 @@ fn find_credentials<'a>(
     }
 }
 
-/// Compares without allocating where the user part is in its canonical form already.
-fn is_user(claimed: &Uri<'_>, aor: &AddressOfRecord) -> bool {
-    let is_plain = claimed.user == Some(aor.user().as_bytes())
-        && claimed.host.eq_ignore_ascii_case(aor.domain().as_bytes());
-    is_plain || claimed.address_of_record().is_ok_and(|claimed| claimed == *aor)
-}
-
 /// Whether credentials made for `uri` are good for this request.
-fn is_uri_of(uri: &[u8], request: Message<'_>, realm: &Realm) -> bool {
+fn is_uri_of(uri: &[u8], request: Message<'_>, realm: &str) -> bool {
     if uri == request.request_uri() {
         return true;
     }
@@ -339,7 +341,8 @@ fn is_uri_of(uri: &[u8], request: Message<'_>, realm: &Realm) -> bool {
     let is_register = request.method() == Method::Register && uri.user.is_none();
     is_sip
         && uri.user == asked.user
-        && (uri.host.eq_ignore_ascii_case(asked.host) || is_register && uri.host.eq_ignore_ascii_case(realm))
+        && (uri.host.eq_ignore_ascii_case(asked.host)
+            || is_register && uri.host.eq_ignore_ascii_case(realm.as_bytes()))
 }
 
 /// The HA1 of a password that nobody has.
@@ -348,8 +351,4 @@ fn nobody(algorithm: Algorithm) -> Ha1 {
         Algorithm::Md5 => Ha1::md5(&[0; 16]),
         Algorithm::Sha256 | Algorithm::Sha512_256 => Ha1::sha256(&[0; 32]),
     }
-}
-
-fn as_text(realm: &Realm) -> Option<&str> {
-    std::str::from_utf8(realm).ok()
 }

@@ -81,7 +81,8 @@ fn authenticating_a_register_allocates_nothing() {
         let message = index.view(text.as_bytes());
         let mut result = None;
         let used = allocation_counter::measure(|| {
-            result = Some(authenticator.check(NOW, message, Challenger::Server, &accounts));
+            result =
+                Some(authenticator.check_user(NOW, message, Challenger::Server, &accounts.0.aor, &accounts));
         });
         (result.unwrap(), used.count_total)
     };

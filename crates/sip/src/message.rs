@@ -313,7 +313,8 @@ impl<'a> Message<'a> {
     /// Errors: [`HeaderError::Malformed`] when `*` is not alone; a malformed contact is an error of the list.
     pub fn contacts(self) -> Result<Contacts<'a>, HeaderError> {
         let header = HeaderId::Contact;
-        if self.values(header).any(|value| value == b"*") {
+        let has_star = |line: &[u8]| memchr::memchr(b'*', line).is_some();
+        if self.header_lines(header).any(has_star) && self.values(header).any(|value| value == b"*") {
             let is_alone = self.values(header).count() == 1;
             return if is_alone { Ok(Contacts::Star) } else { Err(HeaderError::Malformed { header }) };
         }

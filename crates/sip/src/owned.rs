@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use model::limits;
 
-use crate::{Framing, FramingError, HeaderId, Index, Message, Rewrite, rewrite, scan};
+use crate::{Framing, FramingError, HeaderId, Index, Message, Rewrite, Via, rewrite, scan};
 
 /// Octets that a mark adds at most: rport and received with the longest address.
 const MARK_BYTES_MAX: usize = 72;
@@ -38,31 +38,37 @@ impl OwnedMessage {
     }
 
     /// The same, with where the request came from in its topmost Via, as [`crate::Rewrite::mark_top_via`]
-    /// writes it: one copy, and the index is moved instead of made again.
+    /// writes it: one copy, and the index is moved instead of made again. `via` is the topmost Via of
+    /// `message`.
     ///
     /// Errors: [`FramingError::MessageTooLarge`] when it gets longer than a message may be.
-    pub fn from_view_marked(message: Message<'_>, received: IpAddr, port: u16) -> Result<Self, FramingError> {
+    pub fn from_view_marked(
+        message: Message<'_>,
+        via: &Via<'_>,
+        received: IpAddr,
+        port: u16,
+    ) -> Result<Self, FramingError> {
         let mut index = message.index.compact();
         let octets = message.bytes();
-        let Some(via) = index.lines.iter().position(|line| line.id == HeaderId::Via) else {
-            return Ok(Self { bytes: Bytes::copy_from_slice(octets), index });
-        };
-        let value = index.lines.get(via).map(|line| line.value).unwrap_or_default();
-        if matches!(value.of(octets).first(), None | Some(b',')) {
+        let line = index.lines.iter().position(|line| line.id == HeaderId::Via);
+        let value = line.and_then(|line| index.lines.get(line)).map(|line| line.value).unwrap_or_default();
+        let Some(line) = line.filter(|_| value.of(octets).starts_with(via.text)) else {
             // Empty elements stand before the topmost Via: rare enough to find it the long way.
             return Rewrite::new(message).mark_top_via(received, port).to_message();
-        }
+        };
         let (before, rest) = scan::cut(octets, usize::from(value.start));
-        let (old, after) = scan::cut(rest, usize::from(value.end - value.start));
+        let (_, others) = scan::cut(value.of(octets), via.text.len());
+        let (_, after) = scan::cut(rest, usize::from(value.end - value.start));
         let mut marked = Vec::with_capacity(octets.len() + MARK_BYTES_MAX);
         marked.extend_from_slice(before);
-        rewrite::write_marked_top_via(&mut marked, old, received, port);
+        rewrite::write_marked_value(&mut marked, via, received, port);
+        marked.extend_from_slice(others);
         let end = u16::try_from(marked.len()).map_err(|_| FramingError::MessageTooLarge)?;
         marked.extend_from_slice(after);
         if marked.len() > limits::MESSAGE_BYTES_MAX {
             return Err(FramingError::MessageTooLarge);
         }
-        index.move_after_value(via, end);
+        index.move_after_value(line, end);
         Ok(Self { bytes: Bytes::from(marked), index })
     }
 
@@ -94,7 +100,8 @@ mod tests {
 
         for address in ["192.0.2.1", "2001:db8::1"] {
             let address = address.parse().unwrap();
-            let marked = OwnedMessage::from_view_marked(view, address, 4_321).unwrap();
+            let marked =
+                OwnedMessage::from_view_marked(view, &view.top_via().unwrap(), address, 4_321).unwrap();
             let parsed = OwnedMessage::parse(marked.bytes().clone(), Framing::Stream).unwrap();
             let rewritten = crate::Rewrite::new(view).mark_top_via(address, 4_321).to_message().unwrap();
 
@@ -116,7 +123,9 @@ mod tests {
         let mut index = Index::new();
         index.parse(text, Framing::Datagram).unwrap();
 
-        let marked = OwnedMessage::from_view_marked(index.view(text), [192, 0, 2, 1].into(), 5).unwrap();
+        let view = index.view(text);
+        let via = view.top_via().unwrap();
+        let marked = OwnedMessage::from_view_marked(view, &via, [192, 0, 2, 1].into(), 5).unwrap();
 
         let received = marked.view().top_via().unwrap().received_address();
         assert_eq!(received, Some([192, 0, 2, 1].into()));
@@ -132,7 +141,9 @@ mod tests {
         let mut index = Index::new();
         index.parse(&octets, Framing::Datagram).unwrap();
 
-        let marked = OwnedMessage::from_view_marked(index.view(&octets), [192, 0, 2, 1].into(), 5);
+        let view = index.view(&octets);
+        let via = view.top_via().unwrap();
+        let marked = OwnedMessage::from_view_marked(view, &via, [192, 0, 2, 1].into(), 5);
 
         assert!(matches!(marked, Err(FramingError::MessageTooLarge)));
     }

@@ -56,7 +56,7 @@ impl<'a> ResponseBuilder<'a> {
         self
     }
 
-    /// Adds a header line. A line break in the value is written as a space.
+    /// Adds a header line; `name` is a token. A line break in the value is written as a space.
     #[must_use]
     pub fn header(mut self, name: &'a str, value: &'a [u8]) -> Self {
         self.headers.push((name, value));

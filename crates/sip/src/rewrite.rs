@@ -316,6 +316,12 @@ fn write_marked(out: &mut Vec<u8>, value: &[u8], mark: Mark) {
     out.extend_from_slice(others);
 }
 
+/// Writes a Via value that was read before, with where its request came from.
+pub(crate) fn write_marked_value(out: &mut Vec<u8>, via: &Via<'_>, received: IpAddr, port: u16) {
+    let mark = Mark { received: received.to_canonical(), port };
+    write_marked_via(out, via.text, via.host, via.parameters.bytes(), mark);
+}
+
 fn write_marked_via(out: &mut Vec<u8>, value: &[u8], host: &[u8], parameters: &[u8], mark: Mark) {
     let mut rest = parameters;
     out.extend_from_slice(scan::trim(scan::cut(value, value.len() - rest.len()).0));
@@ -340,9 +346,9 @@ fn write_marked_via(out: &mut Vec<u8>, value: &[u8], host: &[u8], parameters: &[
     }
 }
 
-/// Appends `name: value` as a line.
+/// Appends `name: value` as a line; `name` is a token.
 pub(crate) fn write_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    scan::push_line_text(out, name);
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     scan::push_line_text(out, value);
     out.extend_from_slice(b"\r\n");
@@ -360,6 +366,12 @@ pub(crate) fn write_number_line(out: &mut Vec<u8>, id: HeaderId, number: u32) {
 /// [`NameAddr::tag`]) gives way to it: a name stands there once (RFC 3261 section 7.3.1), and who reads the
 /// first one would find no tag.
 pub(crate) fn write_to_value(out: &mut Vec<u8>, value: &[u8], tag: Option<&[u8]>) {
+    if let Some(tag) = tag.filter(|_| value.last() == Some(&b'>')) {
+        // Nothing behind the brackets: there is no tag to look for.
+        out.extend_from_slice(value);
+        out.extend_from_slice(b";tag=");
+        return scan::push_line_text(out, tag);
+    }
     let to = NameAddr::parse(value);
     let Some(tag) = tag.filter(|_| to.is_none_or(|to| to.tag().is_none())) else {
         return out.extend_from_slice(value);

@@ -23,6 +23,8 @@ pub struct Via<'a> {
     pub port: Option<u16>,
     /// The parameters.
     pub parameters: Parameters<'a>,
+    /// The whole value, without white space around it.
+    pub(crate) text: &'a [u8],
     known: Known<'a>,
 }
 
@@ -61,9 +63,8 @@ impl<'a> Via<'a> {
 
     /// Reads what stands before the parameters; returns these unread.
     pub(crate) fn parse_start(value: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let (protocol_name, rest) = take_token(scan::trim(value))?;
-        let (version, rest) = take_token(scan::trim_start(rest.strip_prefix(b"/")?))?;
-        let after = scan::trim_start(rest.strip_prefix(b"/")?);
+        let text = scan::trim(value);
+        let (protocol_name, version, after) = take_protocol(text)?;
         let length = scan::run(after, TOKEN);
         let (protocol_token, rest) = scan::cut(after, length);
         let sent_by = scan::trim_start(rest);
@@ -82,7 +83,7 @@ impl<'a> Via<'a> {
             }
         };
         let (parameters, known) = (Parameters::default(), Known::default());
-        Some((Self { protocol_name, version, protocol_token, host, port, parameters, known }, rest))
+        Some((Self { protocol_name, version, protocol_token, host, port, parameters, text, known }, rest))
     }
 
     /// The branch parameter; `None` when absent or empty (RFC 2543).
@@ -129,6 +130,16 @@ impl<'a> Via<'a> {
     pub fn host_address(self) -> Option<IpAddr> {
         scan::host_address(self.host)
     }
+}
+
+/// Name and version of the protocol, and what stands behind the second `/`.
+fn take_protocol(text: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    if let Some((b"SIP/2.0/", after)) = text.split_at_checked(8) {
+        return Some((b"SIP", b"2.0", scan::trim_start(after)));
+    }
+    let (name, rest) = take_token(text)?;
+    let (version, rest) = take_token(scan::trim_start(rest.strip_prefix(b"/")?))?;
+    Some((name, version, scan::trim_start(rest.strip_prefix(b"/")?)))
 }
 
 /// A token with white space after it.

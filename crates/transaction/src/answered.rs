@@ -17,6 +17,11 @@ impl Answered {
         self.0.push_back(id);
     }
 
+    /// How many there are, those that have ended behind the front included.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// How many of them have not ended, counted up to `most`.
     pub(crate) fn count(&self, most: usize, is_live: impl Fn(Id) -> bool) -> usize {
         self.0.iter().filter(|&&id| is_live(id)).take(most).count()

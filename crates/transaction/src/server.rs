@@ -109,20 +109,20 @@ impl State {
 }
 
 impl Transactions {
-    pub(crate) fn receive_request(
+    pub(crate) fn take_request(
         &mut self,
         now: Instant,
-        request: Arc<OwnedMessage>,
+        request: &Arc<OwnedMessage>,
+        via: &Via<'_>,
         from: Peer,
     ) -> Result<(), TransactionError> {
         let view = request.view();
         let method = view.method();
         if method == Method::Ack {
-            return self.receive_ack(now, request, from);
+            return self.receive_ack(now, Arc::clone(request), from);
         }
-        let via = view.top_via()?;
-        key::of_request_with(&mut self.key, view, &via, ToTag::AsSent)?;
-        let to = response_peer(&via, from);
+        key::of_request_with(&mut self.key, view, via, ToTag::AsSent)?;
+        let to = response_peer(via, from);
         match self.servers.find(&self.key, |server| server.method == method) {
             Some(id) => {
                 self.counters.retransmissions_received += 1;
@@ -132,7 +132,7 @@ impl Transactions {
                 }
                 Ok(())
             }
-            None => self.open_server(now, request, from, to),
+            None => self.open_server(now, Arc::clone(request), from, to),
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Settings {
     pub proceeding_max: Duration,
     /// Server transactions at a time; at most 2^24. More: [`crate::TransactionError::Full`].
     pub server_max: usize,
+    /// Answered server transactions that wait for nothing but retransmissions. More: the oldest ends early.
+    pub answered_max: usize,
     /// Client transactions at a time; at most 2^24. More: [`crate::TransactionError::Full`].
     pub client_max: usize,
     /// Secret that keys the hashes of the tables, so that nobody can choose colliding branches. Random in
@@ -37,6 +39,7 @@ impl Default for Settings {
             trying_after: Duration::from_millis(200),
             proceeding_max: Duration::from_secs(15 * 60),
             server_max: limits::SERVER_TRANSACTIONS_MAX,
+            answered_max: limits::SERVER_TRANSACTIONS_ANSWERED_MAX,
             client_max: limits::CLIENT_TRANSACTIONS_MAX,
             seed: 0,
         }

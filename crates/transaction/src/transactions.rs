@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use model::{ClientTransaction, Instant, Peer, ServerTransaction};
-use sip::{Method, OwnedMessage};
+use sip::{Method, OwnedMessage, Via};
 
 use crate::{
     Counters, Output, Settings, TransactionError,
@@ -23,7 +23,8 @@ const SPARE: usize = 1_024;
 /// messages at most `Settings::proceeding_max` after the last of them, then the timer of its last state.
 ///
 /// A table that is full lets its oldest answered transaction go early: a non-INVITE one that only absorbs
-/// retransmissions, or an INVITE that a 2xx was sent or received for. A late retransmission of that request
+/// retransmissions, or an INVITE that a 2xx was sent or received for. So does one with more answered server
+/// transactions than `Settings::answered_max`. A late retransmission of that request
 /// is then taken for a new one, and a late 2xx for a stray response, which costs less than refusing everybody
 /// until Timer J, K, L or M.
 #[derive(Debug)]
@@ -77,12 +78,27 @@ impl Transactions {
         message: Arc<OwnedMessage>,
         peer: Peer,
     ) -> Result<(), TransactionError> {
-        if message.view().is_request() {
-            self.receive_request(now, message, peer)
+        let view = message.view();
+        if view.is_request() {
+            self.receive_request(now, &message, &view.top_via()?, peer)
         } else {
             self.receive_response(now, message, peer);
             Ok(())
         }
+    }
+
+    /// As [`Self::receive`], for a request whose topmost Via was read before, with or without what the
+    /// receiver adds to it.
+    ///
+    /// Errors: as [`Self::receive`].
+    pub fn receive_request(
+        &mut self,
+        now: Instant,
+        request: &Arc<OwnedMessage>,
+        via: &Via<'_>,
+        peer: Peer,
+    ) -> Result<(), TransactionError> {
+        self.take_request(now, request, via, peer)
     }
 
     /// Sends a response in a server transaction: `response` is the whole message, `status` its code.
@@ -179,9 +195,13 @@ impl Transactions {
         self.clients.remove(id).is_some()
     }
 
-    /// Remembers that a server transaction is answered.
+    /// Remembers that a server transaction is answered, and lets the oldest such one go when they are too
+    /// many.
     pub(crate) fn server_answered(&mut self, id: Id) {
         self.answered_servers.push(id, |id| self.servers.get(id).is_some());
+        if self.answered_servers.len() > self.settings.answered_max {
+            self.make_room_for_server();
+        }
     }
 
     /// Remembers that a client transaction is answered.

@@ -10,7 +10,7 @@ use crate::{
     stun,
 };
 
-/// Reused by every [`crate::Shard::next`]; 2 MiB, one per shard.
+/// Reused by every [`crate::Shard::next`]; a little more than 2 MiB, one per shard.
 ///
 /// Slots are touched from the first on, so memory is used as far as batches fill.
 pub struct Inbox {

@@ -14,8 +14,10 @@ use model::WallTime;
 
 /// Datagrams of one system call.
 pub(crate) const BATCH: usize = 32;
-/// Octets of one receive slot: more than any datagram can have.
-pub(crate) const SLOT_BYTES: usize = 65_536;
+/// Octets of one receive slot: more than any datagram can have, and no power of two, so that the starts of
+/// the slots, which is what datagrams of usual size fill, do not share the same few places of the processor's
+/// caches.
+pub(crate) const SLOT_BYTES: usize = 65_536 + 1_088;
 
 /// A datagram in its slot.
 #[derive(Clone, Copy, Debug)]

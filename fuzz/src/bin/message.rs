@@ -343,7 +343,8 @@ fn is_marked(message: Message<'_>, received: IpAddr) {
 
 /// The short way to a marked message says the same, with the index that parsing it would give.
 fn has_an_index_that_was_moved(message: Message<'_>, marked: Message<'_>, received: IpAddr) {
-    let indexed_once = OwnedMessage::from_view_marked(message, received, 4_711).unwrap();
+    let via = message.top_via().unwrap();
+    let indexed_once = OwnedMessage::from_view_marked(message, &via, received, 4_711).unwrap();
     let again = OwnedMessage::parse(indexed_once.bytes().clone(), Framing::Datagram).unwrap();
     assert_eq!(Parts::of(indexed_once.view()), Parts::of(again.view()), "an index that was moved is right");
     assert_eq!(indexed_once.view().bytes(), again.view().bytes());

@@ -60,7 +60,7 @@ impl Shard {
     pub(super) fn response(&mut self, turn: &Turn<'_>, from: Peer, bytes: &Bytes) {
         // Whole already; one that came as a datagram may have no Content-Length.
         if let Ok(message) = OwnedMessage::parse(bytes.clone(), Framing::Datagram) {
-            self.give(turn, from, message, &Origin::Phone);
+            self.give_response(turn, from, message);
         }
     }
 
@@ -81,7 +81,7 @@ impl Shard {
                 return;
             }
             match kept(message, &via, &peer, origin) {
-                Ok(message) => self.give(turn, peer, message, origin),
+                Ok(message) => self.give_request(turn, peer, message, &via, origin),
                 Err(error) => self.malformed(peer, message, error),
             }
         } else {
@@ -102,8 +102,7 @@ impl Shard {
         let is_ours = self.legs.is_own_sent_by(via.host, via.port);
         match shard {
             Some(shard) if is_ours && shard == self.number => {
-                let owned = OwnedMessage::from_view(message);
-                self.give(turn, peer, owned, &Origin::Phone);
+                self.give_response(turn, peer, OwnedMessage::from_view(message));
             }
             Some(shard) if is_ours => {
                 if let Some(mailer) = self.others.get(usize::from(shard)) {
@@ -115,9 +114,21 @@ impl Shard {
         }
     }
 
-    fn give(&mut self, turn: &Turn<'_>, peer: Peer, message: OwnedMessage, origin: &Origin) {
+    fn give_response(&mut self, turn: &Turn<'_>, peer: Peer, response: OwnedMessage) {
+        let _never_refused = self.transactions.receive(turn.now, Arc::new(response), peer);
+        self.drain(turn, &Origin::Phone);
+    }
+
+    fn give_request(
+        &mut self,
+        turn: &Turn<'_>,
+        peer: Peer,
+        message: OwnedMessage,
+        via: &Via<'_>,
+        origin: &Origin,
+    ) {
         let message = Arc::new(message);
-        let taken = self.transactions.receive(turn.now, Arc::clone(&message), peer);
+        let taken = self.transactions.receive_request(turn.now, &message, via, peer);
         if let Err(error) = taken {
             if error.status() == 503 {
                 self.shared.counters.requests_overloaded.add();
@@ -172,7 +183,7 @@ fn kept(
     let needs_mark =
         via.rport().is_some() || via.host_address() != Some(peer.remote.ip()) || via.received().is_some();
     if needs_mark {
-        OwnedMessage::from_view_marked(message, peer.remote.ip(), peer.remote.port())
+        OwnedMessage::from_view_marked(message, via, peer.remote.ip(), peer.remote.port())
     } else {
         Ok(OwnedMessage::from_view(message))
     }

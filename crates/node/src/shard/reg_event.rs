@@ -15,6 +15,7 @@ use model::{AddressOfRecord, FlowId, Instant, NextHop, Peer, Protocol, ServerTra
 use proxy::{BranchKey, Preprocessed};
 use registrar::{
     Bindings, Octets,
+    authentication::Challenger,
     reg_event::{
         Cause, Ending, NotifyAnswer, Now, Output, PACKAGE, RegEvents, Settings, SubscribeError,
         SubscribeRequest, SubscriptionId, SubscriptionState, read_subscribe,
@@ -135,14 +136,14 @@ impl Shard {
         found: &Preprocessed<'_>,
     ) {
         let view = request.view();
-        let caller = match origin {
-            // RFC 6665 section 4.2.1.3: a notifier is a user agent and challenges like one, with 401.
-            Origin::Phone => match self.authenticate(turn, view, false) {
-                Ok(caller) => Some(caller),
-                Err(rejection) => return self.answer_rejection(server, view, &rejection),
-            },
-            Origin::Server(_) => view.from().ok().and_then(|from| from.uri().ok()?.address_of_record().ok()),
-        };
+        let caller = view.from().ok().and_then(|from| from.uri().ok()?.address_of_record().ok());
+        // RFC 6665 section 4.2.1.3: a notifier is a user agent and challenges like one, with 401.
+        if *origin == Origin::Phone
+            && let Some(caller) = &caller
+            && let Err(rejection) = self.authenticate(view, Challenger::Server, caller)
+        {
+            return self.answer_rejection(server, view, &rejection);
+        }
         let accepted = match caller.ok_or(SubscribeError::Forbidden) {
             Ok(caller) => match DialogName::of_request(view) {
                 Some(name) => self.resubscribe(turn, server, view, from, &name, &caller),

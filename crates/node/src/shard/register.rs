@@ -86,7 +86,7 @@ impl Shard {
         if let RegisterDecision::Forward { owner } = &decision {
             return self.pass_on(turn, origin, server, request, from, owner);
         }
-        if can_prove && let Err(rejection) = self.authenticate(turn, view, false) {
+        if can_prove && let Err(rejection) = self.authenticate(view, Challenger::Server, &aor) {
             return self.answer_rejection(server, view, &rejection);
         }
         match decision {
@@ -121,7 +121,8 @@ impl Shard {
         if !can_prove || matches!(self.decide(turn, home), RegisterDecision::Forward { .. }) {
             return false;
         }
-        let Err(Rejection::Challenge(challenged)) = self.authenticate(turn, request, false) else {
+        let Err(Rejection::Challenge(challenged)) = self.authenticate(request, Challenger::Server, &aor)
+        else {
             return false;
         };
         self.shared.counters.challenges_sent.add();
@@ -132,18 +133,17 @@ impl Shard {
         true
     }
 
-    /// Who sent a request, by its credentials.
+    /// Whether a request in the name of `claimed` comes from that user, by its credentials.
     ///
     /// Errors: the challenge or the refusal to answer with.
     pub(super) fn authenticate(
         &mut self,
-        _turn: &Turn<'_>,
         request: Message<'_>,
-        as_proxy: bool,
-    ) -> Result<AddressOfRecord, Rejection> {
-        let challenger = if as_proxy { Challenger::Proxy } else { Challenger::Server };
-        let shared = Arc::clone(&self.shared);
-        self.authenticator.check(clock::wall_time(), request, challenger, shared.directory.as_ref())
+        challenger: Challenger,
+        claimed: &AddressOfRecord,
+    ) -> Result<(), Rejection> {
+        let accounts = self.shared.directory.as_ref();
+        self.authenticator.check_user(clock::wall_time(), request, challenger, claimed, accounts)
     }
 
     /// Answers with a challenge, or with why there is none.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, Protocol, ServerName, ServerTransaction};
 use proxy::{Preprocessed, Reject, Routing, Target, preprocess, validate_checked};
-use registrar::authentication::Rejection;
+use registrar::authentication::{Challenger, Rejection};
 use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri, digest::Credentials};
 
 use super::{Origin, Shard, Turn, held::Held, location::Located, passed_on::Passed, sending_on::is_new_call};
@@ -71,7 +71,7 @@ impl Shard {
         if self.is_for_reg_event(turn, view, &found) {
             return self.subscribe(turn, origin, server, request, from, &found);
         }
-        let caller = match self.admit(turn, origin, server, view, &found) {
+        let caller = match self.admit(origin, server, view, &found) {
             Ok(Admitted::Caller(caller)) => Some(caller),
             Ok(Admitted::Trusted) => None,
             Ok(Admitted::Challenged) => return,
@@ -182,7 +182,6 @@ impl Shard {
     /// Errors: 403 for those who are neither.
     fn admit(
         &mut self,
-        turn: &Turn<'_>,
         origin: &Origin,
         server: ServerTransaction,
         request: Message<'_>,
@@ -199,8 +198,8 @@ impl Shard {
         if self.held.is_again() {
             return Ok(Admitted::Caller(caller));
         }
-        match self.authenticate(turn, request, true) {
-            Ok(caller) => Ok(Admitted::Caller(caller)),
+        match self.authenticate(request, Challenger::Proxy, &caller) {
+            Ok(()) => Ok(Admitted::Caller(caller)),
             Err(Rejection::Forbidden) => Err(Reject::Forbidden),
             Err(rejection) => {
                 self.answer_rejection(server, request, &rejection);

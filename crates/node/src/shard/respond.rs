@@ -54,7 +54,10 @@ impl Shard {
     /// Sends what was written into `self.out`.
     pub(super) fn send_out(&mut self, server: ServerTransaction, status: u16) {
         self.call_answered(server, status);
-        let response = Bytes::copy_from_slice(&self.out);
+        // One that is not final may be kept for minutes, and would keep its block.
+        let is_final = status >= 200;
+        let response =
+            if is_final { self.answers.keep(&self.out) } else { Bytes::copy_from_slice(&self.out) };
         let now = crate::clock::now();
         if let Err(error) = self.transactions.respond(now, server, status, response) {
             debug!(%error, status, "response not sent");

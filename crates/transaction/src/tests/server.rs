@@ -279,6 +279,27 @@ fn a_full_table_lets_the_oldest_answered_request_go_and_no_other() {
 }
 
 #[test]
+fn of_more_answered_requests_than_may_be_kept_the_oldest_goes_and_none_that_is_not_answered() {
+    let mut bench = Bench::with(Settings { answered_max: 2, ..Settings::default() });
+    bench.open(&request("REGISTER", "waiting"), udp());
+    for name in ["r1", "r2"] {
+        let server = bench.open(&request("REGISTER", name), udp());
+        bench.respond(server, 200).unwrap();
+    }
+    assert_eq!(bench.receive(&request("REGISTER", "r1"), udp()), ["send 200"]);
+
+    let third = bench.open(&request("REGISTER", "r3"), udp());
+    bench.respond(third, 200).unwrap();
+
+    for name in ["r2", "r3"] {
+        assert_eq!(bench.receive(&request("REGISTER", name), udp()), ["send 200"], "{name}");
+    }
+    assert_eq!(bench.receive(&request("REGISTER", "waiting"), udp()), [""; 0]);
+    assert_eq!(bench.receive(&request("REGISTER", "r1"), udp()), ["request REGISTER"]);
+    assert_eq!(bench.transactions.counters().ended_early, 1);
+}
+
+#[test]
 fn a_full_table_lets_the_oldest_accepted_invite_go_and_none_that_rings_or_was_refused() {
     for via in [udp(), tcp()] {
         let mut bench = Bench::with(Settings { server_max: 4, ..Settings::default() });
