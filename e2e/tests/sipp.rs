@@ -44,30 +44,59 @@ fn sipp_registers_and_calls_over_udp_and_tcp_within_and_between_pools() {
     register(&deployment, "1001", "east1", "u1", "5090", "300");
     register(&deployment, "1001", "east1", "t1", "5090", "300");
 
-    let cases = [
+    for (caller, caller_server, transport, called, called_server, port) in [
         ("1001", "east1", "u1", "1002", "east1", "5070"),
         ("1001", "east1", "t1", "1002", "east1", "5070"),
         ("1001", "east1", "u1", "2001", "west1", "5072"),
         ("2002", "west1", "t1", "1002", "east1", "5070"),
-    ];
-    for (caller, caller_server, transport, called, called_server, port) in cases {
+    ] {
         register(&deployment, called, called_server, "u1", port, "1");
-        let remote = Deployment::sip(called_server).to_string();
-        let arguments = [remote.as_str(), "-i", "127.0.0.1", "-p", port, "-t", "u1", "-m", "100"];
-        let answering = Sipp::start(deployment.scratch(), "answer.xml", &arguments).unwrap();
-        let remote = Deployment::sip(caller_server).to_string();
-        let users = user_file(&deployment, caller);
-        let mut arguments = vec![remote.as_str(), "-inf", &users, "-i", "127.0.0.1", "-t", transport];
-        let uri = format!("{called}@example.com");
-        arguments.extend(["-auth_uri", &uri, "-m", "100", "-r", "50", "-key", "called", called]);
-        let calling = Sipp::start(deployment.scratch(), "call.xml", &arguments).unwrap();
-        let calls = calling.wait(LIMIT).unwrap();
-        assert_eq!(calls.code, 0, "{caller} {transport} to {called}: {}", calls.errors);
-        let answers = answering.wait(LIMIT).unwrap();
-        assert_eq!(answers.code, 0, "{}", answers.errors);
+        let calls = Calls { caller, caller_server, transport, called, called_server, port };
+        let took = calls.make(&deployment, ["call.xml", "answer.xml"], "100");
+        println!("SIPp: 100 calls of {caller} at {caller_server} ({transport}) to {called} in {took:?}");
+    }
+}
+
+#[test]
+fn what_phones_add_to_a_call_passes_as_they_sent_it() {
+    let deployment = Deployment::running(Timing::DEFAULT).unwrap();
+    for (caller, caller_server, transport, called, called_server, port) in
+        [("1001", "east1", "u1", "1002", "east1", "5080"), ("1001", "east1", "t1", "2001", "west1", "5082")]
+    {
+        register(&deployment, called, called_server, "u1", port, "1");
+        let calls = Calls { caller, caller_server, transport, called, called_server, port };
+        let took = calls.make(&deployment, ["features-call.xml", "features-answer.xml"], "20");
         println!(
-            "SIPp: 100 calls of {caller} at {caller_server} ({transport}) to {called} in {:?}",
-            calls.took
+            "SIPp: 20 calls of {caller} at {caller_server} ({transport}) to {called} with PRACK, UPDATE, \
+             INFO, hold, REFER, NOTIFY, session timers and a method nobody knows in {took:?}"
         );
+    }
+}
+
+/// Who calls whom with SIPp; `port` is that of the called.
+struct Calls<'a> {
+    caller: &'a str,
+    caller_server: &'a str,
+    transport: &'a str,
+    called: &'a str,
+    called_server: &'a str,
+    port: &'a str,
+}
+
+impl Calls<'_> {
+    /// Makes so many calls with the first scenario, answered with the second. All succeed.
+    fn make(&self, deployment: &Deployment, [call, answer]: [&str; 2], count: &str) -> Duration {
+        let remote = Deployment::sip(self.called_server).to_string();
+        let arguments = [remote.as_str(), "-i", "127.0.0.1", "-p", self.port, "-t", "u1", "-m", count];
+        let answering = Sipp::start(deployment.scratch(), answer, &arguments).unwrap();
+        let remote = Deployment::sip(self.caller_server).to_string();
+        let users = user_file(deployment, self.caller);
+        let mut arguments = vec![remote.as_str(), "-inf", &users, "-i", "127.0.0.1", "-t", self.transport];
+        let uri = format!("{}@example.com", self.called);
+        arguments.extend(["-auth_uri", &uri, "-m", count, "-r", "50", "-key", "called", self.called]);
+        let calls = Sipp::start(deployment.scratch(), call, &arguments).unwrap().wait(LIMIT).unwrap();
+        let answers = answering.wait(LIMIT).unwrap();
+        assert_eq!((calls.code, answers.code), (0, 0), "{}\n{}", calls.errors, answers.errors);
+        calls.took
     }
 }
