@@ -1,6 +1,7 @@
 //! What a server answers to other servers and to operators over `internal_http`.
 
 mod bindings;
+mod certificates;
 mod conflicts;
 pub mod control;
 mod documents;
@@ -30,6 +31,7 @@ use crate::{
     peers::{Caller, Identity},
 };
 
+pub use certificates::routes as certificate_routes;
 pub use status::serving;
 
 /// An error as the other side sees it: an HTTP status and one line of text that says what and what to do.

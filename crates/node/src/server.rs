@@ -3,7 +3,6 @@
 mod control;
 mod error;
 mod registrar;
-mod tls;
 
 use std::{future::Future, io::Write, sync::Arc};
 
@@ -12,7 +11,6 @@ use topology::{Role, Topology};
 
 use crate::{Deployment, TopologyInForce};
 pub use error::ServeError;
-pub use tls::operator_client;
 
 /// What a server prints on standard output, alone on its line, once it answers on all its listeners.
 pub const READY_LINE: &str = "ready";

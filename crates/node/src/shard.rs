@@ -233,6 +233,7 @@ impl Shard {
             }
             Mail::Response { from, bytes } => self.response(turn, from, &bytes),
             Mail::BindingsChanged { aor, cause } => self.bindings_changed(turn, &aor, cause),
+            Mail::Tls(tls) => self.sockets.set_tls(*tls),
             Mail::Stop => self.is_stopping = true,
         }
     }

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use topology::{BranchRecovery, Pool, Role, SecondRegistration, Server, Topology};
 
 use crate::{
-    Associations, AuthorityTable, BackEnd, BindingStreams, CallRecorder, Counters, Directory, FlowTokens,
-    Gates, HomeIndex, Links, Ownerships, TopologyInForce,
+    Associations, AuthorityTable, BackEnd, BindingStreams, CallRecorder, CertificatesInForce, Counters,
+    Directory, FlowTokens, Gates, HomeIndex, Links, Ownerships, TopologyInForce,
     authority::AuthorityGuard,
     backup_service::{ConflictCounts, CopyLedger, Scopes},
     clock,
@@ -74,6 +74,8 @@ pub struct Shared {
     pub watchers: Watchers,
     /// What happened since the start.
     pub counters: Counters,
+    /// What this server presents, and whom it trusts.
+    pub certificates: Arc<CertificatesInForce>,
 }
 
 /// Where requests for a home pool's users are to be dealt with.

@@ -75,7 +75,7 @@ pub enum Command {
     /// Registrations: which device of whom is reachable where.
     #[command(subcommand)]
     Registration(RegistrationCommand),
-    /// The deployment's own certificates.
+    /// What servers present over TLS: the deployment's own certificates and those for phones.
     #[command(subcommand)]
     Certificate(CertificateCommand),
 }
@@ -317,8 +317,21 @@ pub enum RegistrationCommand {
 /// `tandem certificate ...`
 #[derive(Debug, Subcommand)]
 pub enum CertificateCommand {
-    /// Sign new certificates for every server and the operator; restart the servers afterwards.
+    /// Sign new certificates for every server and the operator. Running servers take them up by themselves
+    /// within half a minute, or at once with `tandem certificate reload`.
     Renew {
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
+    /// Show the certificates in force on every server: for what, whose, until when; exit code 1 when a server
+    /// has refused newer files.
+    Show {
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
+    /// Let every running server read its certificates and keys again, as SIGHUP does for one. What cannot be
+    /// used is refused with the reason, exit code 1, and the former ones stay in force there.
+    Reload {
         #[command(flatten)]
         deployment: DeploymentArgument,
     },

@@ -69,7 +69,11 @@ pub fn renew_certificates(dir: &Path) -> Result<()> {
     for server in &topology.servers {
         authority.sign_server(&deployment, &topology, server)?;
     }
-    println!("{} certificates signed; restart the servers to use them", topology.servers.len() + 1);
+    println!(
+        "{} certificates signed; running servers take them up within half a minute, or at once with \
+         `tandem certificate reload`",
+        topology.servers.len() + 1
+    );
     Ok(())
 }
 

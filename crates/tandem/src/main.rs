@@ -1,5 +1,6 @@
 //! The tandem binary: run a server, bring a deployment up, or talk to one.
 
+mod certificate_commands;
 mod certificates;
 mod cli;
 mod conflicts;
@@ -31,7 +32,7 @@ use tokio::runtime::Builder;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-use cli::{CertificateCommand, Cli, Command};
+use cli::{Cli, Command};
 use failure::exit_code;
 
 fn main() -> ExitCode {
@@ -64,8 +65,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Pool(command) => runtime.block_on(pool::run(output, command)),
         Command::Conflicts(command) => runtime.block_on(conflicts::run(output, command)),
         Command::Registration(command) => runtime.block_on(registration::run(output, command)),
-        Command::Certificate(CertificateCommand::Renew { deployment }) => {
-            init::renew_certificates(&deployment.dir).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Certificate(command) => runtime.block_on(certificate_commands::run(output, command)),
     }
 }

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use model::{Fqdn, NameError, PoolName, ServerName, SiteName};
 
 use crate::{
-    DeploymentName, Finding, Listen, NumberSetting, Pair, Pool, PoolSettings, Role, Rule, Server, Site,
-    SiteKind, SoftwareVersion, Topology, check,
+    DeploymentName, Finding, Listen, NumberSetting, Pair, PhoneCertificate, Pool, PoolSettings, Role, Rule,
+    Server, Site, SiteKind, SoftwareVersion, Topology, check,
     raw::{self, Document, Located, SiteWord, Text},
     topology::Index,
 };
@@ -152,7 +152,13 @@ fn server(raw: &raw::Server, pool: PoolName, role: Role) -> Result<Server, Findi
             internal_http: address(required(&raw.internal_http, subject, "internal_http")?, subject)?,
         },
         shards: shards.and_then(|shards| u16::try_from(shards.value).ok()),
+        phone_certificate: phone_certificate(raw).filter(|_| speaks_sip),
     })
+}
+
+fn phone_certificate(raw: &raw::Server) -> Option<PhoneCertificate> {
+    let tls_certificate = raw.tls_certificate.as_ref()?.value.clone();
+    Some(PhoneCertificate { tls_certificate, tls_key: raw.tls_key.as_ref()?.value.clone() })
 }
 
 fn pair(raw: &raw::Pair) -> Result<Pair, Finding> {

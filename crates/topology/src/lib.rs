@@ -41,7 +41,7 @@ pub use pair::Pair;
 pub use pool::{BackEnd, Edition, Pool, Role};
 pub use replacement::{removal_findings, replacement_findings};
 pub use rule::Rule;
-pub use server::{Listen, Server};
+pub use server::{Listen, PhoneCertificate, Server};
 pub use settings::{
     BranchRecovery, CallRecords, DigestAlgorithm, EMERGENCY_NUMBERS_DEFAULT, NumberSetting, PoolSettings,
     SecondRegistration, TAKEOVER_MARGIN,

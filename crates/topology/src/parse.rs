@@ -187,6 +187,8 @@ fn server(mut entry: Entry<'_, '_>) -> Server {
     let internal_sip = entry.text("internal_sip");
     let internal_http = entry.text("internal_http");
     let shards = entry.integer("shards");
+    let tls_certificate = entry.text("tls_certificate");
+    let tls_key = entry.text("tls_key");
     Server {
         at: entry.at,
         subject: entry.subject.clone(),
@@ -201,6 +203,8 @@ fn server(mut entry: Entry<'_, '_>) -> Server {
         internal_sip,
         internal_http,
         shards,
+        tls_certificate,
+        tls_key,
         keys: entry.finish(),
     }
 }

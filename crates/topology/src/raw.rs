@@ -120,6 +120,8 @@ pub(crate) struct Server {
     pub internal_sip: Option<Text>,
     pub internal_http: Option<Text>,
     pub shards: Option<Located<i64>>,
+    pub tls_certificate: Option<Text>,
+    pub tls_key: Option<Text>,
     pub keys: Keys,
 }
 

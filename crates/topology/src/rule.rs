@@ -118,6 +118,8 @@ rules! {
     LoopbackMixed = "loopback-mixed", Warning;
     /// A server has 1 to 64 shards.
     ShardsRange = "shards-range", Error;
+    /// The files of a certificate and of its key are named together, as paths without quotes and backslashes.
+    TlsFiles = "tls-files", Error;
 
     /// A pair has two pools.
     PairTwoPools = "pair-two-pools", Error;

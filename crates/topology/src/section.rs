@@ -108,6 +108,10 @@ fn server(server: &Server) -> Section {
     keys.extend(listen.internal_sip.as_ref().map(|internal| ("internal_sip", address(internal))));
     keys.push(("internal_http", address(&listen.internal_http)));
     keys.extend(server.shards.map(|shards| ("shards", shards.to_string())));
+    if let Some(files) = &server.phone_certificate {
+        keys.push(("tls_certificate", quoted(&files.tls_certificate)));
+        keys.push(("tls_key", quoted(&files.tls_key)));
+    }
     Section { kind: "server", subject: format!("server {}", server.name), keys, settings: Vec::new() }
 }
 
@@ -121,7 +125,7 @@ fn address(address: &SocketAddr) -> String {
     quoted(&address.to_string())
 }
 
-/// A text as TOML. Names, words and addresses hold nothing that needs an escape.
+/// A text as TOML. Names, words, addresses and paths hold nothing that needs an escape.
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
 }

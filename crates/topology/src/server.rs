@@ -20,6 +20,20 @@ pub struct Server {
     /// SIP shards (threads with their own sockets), 1 to [`Server::SHARDS_MAX`]; `None` = one per processor
     /// core.
     pub shards: Option<u16>,
+    /// What phones are presented; `None` = what other servers are.
+    #[serde(flatten)]
+    pub phone_certificate: Option<PhoneCertificate>,
+}
+
+/// Files of what a server presents to phones over TLS and secure WebSocket, where that is not what it
+/// presents to other servers. PEM, as certbot and cert-manager write them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PhoneCertificate {
+    /// The server's certificate, then those that lead to its authority. A path that does not begin with `/`
+    /// begins in the folder of the topology document.
+    pub tls_certificate: String,
+    /// Its private key; the same of its path.
+    pub tls_key: String,
 }
 
 impl Server {

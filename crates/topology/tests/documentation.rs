@@ -49,7 +49,17 @@ fn every_key_is_on_the_page() {
     let (topology, _) = Topology::read(example(&page)).expect("the example");
     let keys = topology.to_toml();
     let keys = keys.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key);
-    let rarer = ["software", "tie_breaker", "backup_registrar", "next_hop", "shards", "back_end", "edition"];
+    let rarer = [
+        "software",
+        "tie_breaker",
+        "backup_registrar",
+        "next_hop",
+        "shards",
+        "back_end",
+        "edition",
+        "tls_certificate",
+        "tls_key",
+    ];
     for key in keys.chain(rarer) {
         assert!(page.contains(&format!("\n| `{key}` |")), "no row for {key}");
     }

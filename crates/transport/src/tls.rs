@@ -1,24 +1,29 @@
 //! TLS configurations from PEM files, with errors that name the file and what to do. TLS 1.2 and 1.3 only.
 
+mod facts;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use model::WallTime;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
-    client::Resumption,
+    client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{
-        CertificateDer, PrivateKeyDer,
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
         pem::{self, PemObject},
     },
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     version::{TLS12, TLS13},
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time};
+
+pub use facts::{CertificateFacts, certificate_facts};
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 
@@ -110,6 +115,23 @@ pub enum TlsError {
         /// When it begins.
         start: String,
     },
+    /// Our other servers would refuse the certificate.
+    #[error(
+        "the certificate in {} is not one that other servers take from {name}: it must come from {} and \
+         carry that name; the reason follows, `tandem certificate renew` makes the right one",
+        path.display(), authorities.display()
+    )]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// The file with the deployment's authority.
+        authorities: PathBuf,
+        /// Our name.
+        name: String,
+        /// The reason.
+        #[source]
+        source: Box<rustls::Error>,
+    },
     /// rustls does not take what is in the file.
     #[error("{} cannot be used for TLS; the reason follows, replace the file", path.display())]
     Unusable {
@@ -183,14 +205,34 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
-/// When the first certificate in a PEM file ends, for warnings before it does.
+/// Makes sure that our other servers will accept what this one presents: that it comes from one of
+/// `authorities` (PEM) and carries `name`, our FQDN. What phones are presented may come from anywhere.
 ///
-/// Errors: [`TlsError`].
-pub fn certificate_end(path: &Path) -> Result<WallTime, TlsError> {
-    let chain = load_certificates(path)?;
-    let first = chain.first().ok_or_else(|| TlsError::NoCertificate { path: path.to_owned() })?;
-    let end = parse(path, first)?.validity().not_after.timestamp();
-    Ok(WallTime::from_secs(u64::try_from(end).unwrap_or(0)))
+/// Errors: [`TlsError`], [`TlsError::NotOurs`] among them.
+pub fn check_own_identity(
+    identity: &Identity,
+    authorities: &Path,
+    name: &str,
+    now: WallTime,
+) -> Result<(), TlsError> {
+    let refused = |source| TlsError::NotOurs {
+        path: identity.certificate.clone(),
+        authorities: authorities.to_owned(),
+        name: name.to_owned(),
+        source: Box::new(source),
+    };
+    let roots = Arc::new(load_authorities(authorities, now)?);
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(|error| unusable(authorities, error))?;
+    let chain = load_certificates(&identity.certificate)?;
+    let own_name = ServerName::try_from(name.to_owned())
+        .map_err(|_invalid| refused(rustls::Error::General("the name fits no certificate".to_owned())))?;
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()));
+    let Some((first, others)) = chain.split_first() else {
+        return Err(TlsError::NoCertificate { path: identity.certificate.clone() });
+    };
+    verifier.verify_server_cert(first, others, &own_name, &[], time).map(drop).map_err(refused)
 }
 
 /// The DNS names in a certificate, in lower case; empty when it has none or cannot be read.

@@ -29,7 +29,10 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use transport::{
     CloseReason, ConnectError, ConnectFailure, Destination, Settings, ShardConfig, TlsConfigs,
-    tls::{Identity, TlsError, certificate_end, client_config, internal_server_config, server_config},
+    tls::{
+        Identity, TlsError, certificate_facts, check_own_identity, client_config, internal_server_config,
+        server_config,
+    },
 };
 
 /// In November 2026.
@@ -301,7 +304,13 @@ fn an_expired_certificate_is_named_with_its_end_and_the_remedy() {
             assert!(text.contains(part), "{part}: {text}");
         }
     }
-    assert_eq!(certificate_end(&identity.certificate).unwrap(), WallTime::from_secs(1_577_836_800));
+    let facts = certificate_facts(&identity.certificate).unwrap();
+    assert_eq!(facts.ends, WallTime::from_secs(1_577_836_800));
+    assert_eq!(
+        (facts.subject.as_str(), facts.names.as_slice()),
+        ("CN=old.example.com", &["old.example.com".to_owned()][..])
+    );
+    assert_eq!(facts.fingerprint.len(), 64);
 }
 
 #[test]
@@ -359,4 +368,52 @@ fn a_file_that_is_missing_damaged_or_of_the_wrong_kind_is_named() {
     }
     let unreadable = client_config(authority.directory.path(), None, NOW).unwrap_err();
     assert!(matches!(unreadable, TlsError::Unreadable { .. }), "{unreadable:?}");
+}
+
+#[test]
+fn what_other_servers_would_refuse_is_refused_here_first() {
+    let (ours, foreign) = (Authority::new("ours"), Authority::new("foreign"));
+    let identity = ours.issue(&["east1.example.com"]);
+
+    assert!(check_own_identity(&identity, &ours.roots(), "east1.example.com", NOW).is_ok());
+    let of_another = check_own_identity(&identity, &ours.roots(), "west1.example.com", NOW).unwrap_err();
+    let stranger =
+        check_own_identity(&foreign.issue(&["east1.example.com"]), &ours.roots(), "east1.example.com", NOW);
+
+    for error in [of_another, stranger.unwrap_err()] {
+        assert!(matches!(error, TlsError::NotOurs { .. }), "{error}");
+        assert!(error.to_string().contains("tandem certificate renew"), "{error}");
+    }
+}
+
+/// A ClientHello of TLS 1.1 with one cipher suite that was in use then.
+fn old_client_hello() -> Vec<u8> {
+    let mut hello = vec![3, 2];
+    hello.extend([7; 32]);
+    // No session; TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA; no compression.
+    hello.extend([0, 0, 2, 0xc0, 0x09, 1, 0]);
+    // Extensions: secp256r1, uncompressed points, ecdsa_secp256r1_sha256.
+    hello.extend([0, 22, 0, 10, 0, 4, 0, 2, 0, 23, 0, 11, 0, 2, 1, 0, 0, 13, 0, 4, 0, 2, 4, 3]);
+    let length = u8::try_from(hello.len()).unwrap();
+    let mut record = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length];
+    record.extend(hello);
+    record
+}
+
+#[test]
+fn tls_before_1_2_is_refused_by_an_alert() {
+    run(async {
+        let authority = Authority::new("test");
+        let mut server = tls_server(&authority, &["pool.example.com"], Settings::default());
+        let address = server.shard.bound().tls[0];
+        let mut client = server.during(TcpStream::connect(address)).await.unwrap();
+
+        client.write_all(&old_client_hello()).await.unwrap();
+        let mut answer = Vec::new();
+        let _reset_or_not = server.during(client.read_to_end(&mut answer)).await;
+
+        // Alert, version, length 2, fatal, protocol_version.
+        assert_eq!(answer.first(), Some(&21), "{answer:?}");
+        assert_eq!(answer.get(3..7), Some(&[0, 2, 2, 70][..]), "{answer:?}");
+    });
 }

@@ -13,12 +13,14 @@ use topology::{Server, Topology};
 
 use super::{ApiError, blocking, wire::ServerStatus};
 use crate::{
-    TopologyInForce, clock, ownership_key,
+    CertificatesInForce, TopologyInForce, clock, ownership_key,
     peers::{Caller, Identity},
 };
 
 /// What the routes of a control server share.
 pub struct Control {
+    /// What this server presents, and whom it trusts.
+    pub certificates: Arc<CertificatesInForce>,
     /// The records.
     pub store: RedbControlStore,
     /// Who may write which.
@@ -76,6 +78,7 @@ pub async fn status(State(control): State<Arc<Control>>) -> Json<ServerStatus> {
         homes: Vec::new(),
         copies: Vec::new(),
         moves: Vec::new(),
+        certificates: control.certificates.statuses(clock::wall_time()),
         counters: Vec::new(),
     })
 }

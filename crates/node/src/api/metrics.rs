@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::{
     ApiError, blocking, status,
-    wire::{CopyStatus, HomeStatus, ServerStatus},
+    wire::{CertificateStatus, CopyStatus, HomeStatus, ServerStatus},
 };
 use crate::{Counters, Shared, backup_service::CopyState};
 
@@ -61,6 +61,7 @@ pub fn text_of(status: &ServerStatus) -> Result<String, fmt::Error> {
     );
     homes(&mut registry, &status.homes);
     copies(&mut registry, &status.copies);
+    certificates(&mut registry, &status.certificates);
     let mut text = String::new();
     text::encode(&mut text, &registry)?;
     Ok(text)
@@ -160,6 +161,17 @@ fn copies(registry: &mut Registry, copies: &[CopyStatus]) {
     }
 }
 
+fn certificates(registry: &mut Registry, certificates: &[CertificateStatus]) {
+    let left = Gauges::default();
+    let help = "Time until a certificate in force ends; negative afterwards";
+    registry.register_with_unit("certificate_expiry", help, Unit::Seconds, left.clone());
+    for certificate in certificates {
+        let labels = vec![("part", certificate.part.clone()), ("subject", certificate.subject.clone())];
+        let seconds = float(certificate.expires_in_s.unsigned_abs());
+        left.get_or_create(&labels).set(if certificate.expires_in_s < 0 { -seconds } else { seconds });
+    }
+}
+
 /// The word for a value as JSON has it.
 fn word(value: &impl Serialize) -> String {
     let json = serde_json::to_value(value).unwrap_or_default();
@@ -194,6 +206,12 @@ mod tests {
                 "home": "west", "what": "documents", "from": "west1", "to": "east1", "state": "behind",
                 "lag_entries": 4, "lag_ms": 1500, "silent_ms": 20, "reason": null,
                 "pages": { "applied": 6, "damaged": 1, "stale": 0, "gaps": 0, "diverged": 0, "unwritten": 0 }
+            }],
+            "certificates": [{
+                "part": "phones", "listeners": ["tls 192.0.2.1:5061"], "file": "cert.pem",
+                "subject": "CN=east1",
+                "names": ["east1.example.com"], "not_after_s": 1_800_000_000, "expires_in_s": -5,
+                "fingerprint": "00"
             }]
         });
         let status: ServerStatus = serde_json::from_value(status).unwrap();
@@ -213,6 +231,7 @@ mod tests {
             "tandem_home_conflicts{home=\"east\"} 1.0",
             "tandem_copy_lag_entries{home=\"west\",what=\"documents\",from=\"west1\",to=\"east1\"} 4.0",
             "tandem_copy_lag_seconds{home=\"west\",what=\"documents\",from=\"west1\",to=\"east1\"} 1.5",
+            "tandem_certificate_expiry_seconds{part=\"phones\",subject=\"CN=east1\"} -5.0",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line:?} is not in\n{text}");

@@ -54,6 +54,7 @@ pub fn read(shared: &Shared) -> ServerStatus {
         homes,
         copies: copies(shared),
         moves: shared.associations.status(),
+        certificates: shared.certificates.statuses(clock::wall_time()),
         counters: shared.counters.list(),
     }
 }

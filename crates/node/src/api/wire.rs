@@ -1,5 +1,6 @@
 //! What travels between the command line and a server, as JSON. Fields are only ever added.
 
+mod certificates;
 mod documents;
 mod recovery;
 mod reload;
@@ -8,6 +9,7 @@ use model::{AddressOfRecord, Epoch, PoolName, ServerName};
 use pairing::{Order, PoolState, UndoReason};
 use serde::{Deserialize, Serialize};
 
+pub use certificates::{CertificateReport, CertificateStatus};
 pub use documents::{DocumentPatch, DocumentRecord, Patched, UserDocuments};
 pub use recovery::{
     CancelBody, ConflictRecord, ConflictResolution, Copied, CopyStatus, Keep, OrderAnswer, OrderBody,
@@ -41,6 +43,9 @@ pub struct ServerStatus {
     /// Users of branches on their way to the journal of another pool, as far as this server fetches them.
     #[serde(default)]
     pub moves: Vec<MoveStatus>,
+    /// Certificates in force.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// Counters since the start, by name.
     pub counters: Vec<(String, u64)>,
 }

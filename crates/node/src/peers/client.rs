@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use http_body_util::{BodyExt, Full, Limited};
@@ -83,7 +84,7 @@ type Sender = SendRequest<Full<Bytes>>;
 /// Asks servers over mutual TLS and keeps a few connections to each. Clones share them.
 #[derive(Clone)]
 pub struct PeerClient {
-    connector: TlsConnector,
+    tls: Arc<ArcSwap<ClientConfig>>,
     source: Option<IpAddr>,
     idle: Arc<Mutex<HashMap<Endpoint, Vec<Sender>>>>,
 }
@@ -92,7 +93,12 @@ impl PeerClient {
     /// A client that presents the certificate in `tls` and connects from the address `source`: a server from
     /// the one that the topology gives it, so that rules between sites can name it.
     pub fn new(tls: Arc<ClientConfig>, source: Option<IpAddr>) -> Self {
-        Self { connector: TlsConnector::from(tls), source, idle: Arc::default() }
+        Self { tls: Arc::new(ArcSwap::new(tls)), source, idle: Arc::default() }
+    }
+
+    /// Presents another certificate in connections from now on, in all clones.
+    pub fn set_tls(&self, tls: Arc<ClientConfig>) {
+        self.tls.store(tls);
     }
 
     /// Asks with GET.
@@ -280,7 +286,7 @@ impl PeerClient {
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         let name = TlsName::try_from(endpoint.name.as_str().to_owned()).map_err(std::io::Error::other)?;
-        let stream = self.connector.connect(name, stream).await?;
+        let stream = TlsConnector::from(self.tls.load_full()).connect(name, stream).await?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(std::io::Error::other)?;

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use axum::{Extension, Router, extract::DefaultBodyLimit};
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -33,7 +34,7 @@ pub struct PeerServerError {
 /// The listener for other servers and for the command line.
 pub struct PeerServer {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    tls: Arc<ArcSwap<ServerConfig>>,
     topology: Arc<Topology>,
 }
 
@@ -48,7 +49,12 @@ impl PeerServer {
     ) -> Result<Self, PeerServerError> {
         let listener =
             TcpListener::bind(address).await.map_err(|source| PeerServerError { address, source })?;
-        Ok(Self { listener, acceptor: TlsAcceptor::from(tls), topology })
+        Ok(Self { listener, tls: Arc::new(ArcSwap::new(tls)), topology })
+    }
+
+    /// What connections are accepted with from now on; may be replaced.
+    pub fn tls(&self) -> Arc<ArcSwap<ServerConfig>> {
+        Arc::clone(&self.tls)
     }
 
     /// Answers with `router` until the task is dropped. Handlers find an [`Extension`] of [`Caller`].
@@ -59,7 +65,8 @@ impl PeerServer {
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, from)) => {
-                    let (acceptor, topology) = (self.acceptor.clone(), Arc::clone(&self.topology));
+                    let acceptor = TlsAcceptor::from(self.tls.load_full());
+                    let topology = Arc::clone(&self.topology);
                     let router = router.clone();
                     tokio::spawn(async move {
                         serve(stream, from, acceptor, &topology, router).await;

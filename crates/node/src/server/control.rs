@@ -6,10 +6,11 @@ use store::RedbControlStore;
 use topology::Server;
 use tracing::info;
 
-use super::{ServeError, say_ready, tls::Certificates};
+use super::{ServeError, say_ready};
 use crate::{
-    Deployment, TopologyInForce,
-    api::{control::Control, control_routes},
+    CertificatesInForce, Deployment, TopologyInForce,
+    api::{certificate_routes, control::Control, control_routes},
+    certificates,
     peers::PeerServer,
 };
 
@@ -23,15 +24,25 @@ pub async fn run(
     server: Server,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let certificates = Certificates::read(deployment, &server.name)?;
+    let certificates = Arc::new(CertificatesInForce::open(deployment, &server)?);
     let store = RedbControlStore::open(&deployment.data(&server.name).join(CONTROL_FILE))?;
     let start = topology.now();
-    let control = Arc::new(Control { store, topology, server: server.clone() });
-    let listener = PeerServer::bind(server.listen.internal_http, certificates.internal_server, start).await?;
+    let control = Arc::new(Control {
+        certificates: Arc::clone(&certificates),
+        store,
+        topology,
+        server: server.clone(),
+    });
+    let tls = Arc::clone(&certificates.now().internal_server);
+    let listener = PeerServer::bind(server.listen.internal_http, tls, start).await?;
+    let tls = listener.tls();
+    certificates.follow(move |new| tls.store(Arc::clone(&new.internal_server)));
+    let routes = control_routes(control).merge(certificate_routes(Arc::clone(&certificates)));
     info!(node = %server.name, "control server ready");
     say_ready();
     tokio::select! {
-        () = listener.run(control_routes(control)) => {}
+        () = listener.run(routes) => {}
+        () = certificates::watch(certificates) => {}
         () = stop => {}
     }
     Ok(())

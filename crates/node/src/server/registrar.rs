@@ -15,15 +15,15 @@ use topology::{BranchRecovery, Role, Server};
 use tracing::{error, info};
 use transport::ShardConfig;
 
-use super::{ServeError, say_ready, tls::Certificates};
+use super::{ServeError, say_ready};
 use crate::{
-    Associations, AuthorityTable, BackEnd, CallRecorder, Counters, Deployment, Directory, FlowTokens, Gates,
-    Homes, Links, OwnershipContext, Ownerships, Shared, TopologyInForce, accounts, api, associations,
-    back_end,
+    Associations, AuthorityTable, BackEnd, CallRecorder, CertificatesInForce, Counters, Deployment,
+    Directory, FlowTokens, Gates, Homes, Links, OwnershipContext, Ownerships, Shared, TopologyInForce,
+    accounts, api, associations, back_end,
     backup_service::{self, CopyLedger, purge_strangers},
     binding_stream::{self, BindingStreams},
     call_records::{self, Spool},
-    clock,
+    certificates, clock,
     flow_token::keys_of_server,
     peers::{PeerClient, PeerServer},
     shard::{
@@ -51,17 +51,19 @@ pub async fn run(
     role: Role,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let certificates = Certificates::read(deployment, &server.name)?;
+    let certificates = Arc::new(CertificatesInForce::open(deployment, &server)?);
     let client = own_client(&certificates, &server);
-    let listener = PeerServer::bind(
-        server.listen.internal_http,
-        Arc::clone(&certificates.internal_server),
-        topology.now(),
-    )
-    .await?;
-    let shared = open(deployment, topology, server, role, &client)?;
+    let tls = Arc::clone(&certificates.now().internal_server);
+    let listener = PeerServer::bind(server.listen.internal_http, tls, topology.now()).await?;
+    let tls = listener.tls();
+    certificates.follow(move |new| tls.store(Arc::clone(&new.internal_server)));
+    let shared = open(deployment, topology, server, role, &client, Arc::clone(&certificates))?;
     let spool = Spool::open(&shared.data.join(CALL_RECORDS_FOLDER))?;
-    let shards = start_shards(&shared, &certificates)?;
+    let shards = start_shards(&shared)?;
+    let mailers = shards.mailers.clone();
+    certificates.follow(move |new| {
+        mailers.iter().for_each(|mailer| mailer.post(Mail::Tls(Box::new(new.of_shard()))));
+    });
     shared.links.watch(&client, shared.directory.homes(), &shared.authority);
     backup_service::start(&shared, &client);
     tokio::spawn(stand_alone(Arc::clone(&shared)));
@@ -70,6 +72,8 @@ pub async fn run(
     binding_stream::start(&shared, &client);
     call_records::start(&shared, &client, spool);
     associations::start(&shared, &client);
+    let routes = api::registrar_routes(Arc::clone(&shared));
+    let routes = routes.merge(api::certificate_routes(Arc::clone(&certificates)));
     info!(node = %shared.server.name, pool = %shared.pool, users = shared.directory.len(), "server ready");
     say_ready();
     let ended = async {
@@ -82,7 +86,8 @@ pub async fn run(
     };
     tokio::pin!(ended);
     tokio::select! {
-        () = listener.run(api::registrar_routes(Arc::clone(&shared))) => {}
+        () = listener.run(routes) => {}
+        () = certificates::watch(certificates) => {}
         () = stop => {}
         () = &mut ended => error!("a shard ended by itself"),
     }
@@ -94,9 +99,12 @@ pub async fn run(
 }
 
 /// Asks other servers from this server's own address.
-fn own_client(certificates: &Certificates, server: &Server) -> PeerClient {
-    let source = server.listen.internal_http.ip();
-    PeerClient::new(Arc::clone(&certificates.internal_client), Some(source).filter(|ip| !ip.is_unspecified()))
+fn own_client(certificates: &CertificatesInForce, server: &Server) -> PeerClient {
+    let source = Some(server.listen.internal_http.ip()).filter(|ip| !ip.is_unspecified());
+    let client = PeerClient::new(Arc::clone(&certificates.now().internal_client), source);
+    let following = client.clone();
+    certificates.follow(move |new| following.set_tls(Arc::clone(&new.internal_client)));
+    client
 }
 
 /// Opens the stores and everything that all parts share.
@@ -106,6 +114,7 @@ fn open(
     server: Server,
     role: Role,
     client: &PeerClient,
+    certificates: Arc<CertificatesInForce>,
 ) -> Result<Arc<Shared>, ServeError> {
     let data = deployment.data(&server.name);
     let unusable = |source| ServeError::Data { folder: data.clone(), source };
@@ -156,6 +165,7 @@ fn open(
         calls: CallRecorder::default(),
         watchers: Watchers::default(),
         counters: Counters::default(),
+        certificates,
         topology,
         associations,
         server,
@@ -202,7 +212,7 @@ struct Shards {
 }
 
 /// One thread for each shard, all on the same addresses.
-fn start_shards(shared: &Arc<Shared>, certificates: &Certificates) -> Result<Shards, ServeError> {
+fn start_shards(shared: &Arc<Shared>) -> Result<Shards, ServeError> {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let count = shared.server.shards.unwrap_or_else(|| u16::try_from(cores).unwrap_or(1));
     let mut mailers = Vec::new();
@@ -218,7 +228,7 @@ fn start_shards(shared: &Arc<Shared>, certificates: &Certificates) -> Result<Sha
             ws: listen.ws.clone(),
             wss: listen.wss.clone(),
             internal: listen.internal_sip,
-            tls_configs: certificates.of_shard(),
+            tls_configs: shared.certificates.now().of_shard(),
             settings: transport::Settings::default(),
         };
         let (bound, is_bound) = std::sync::mpsc::channel();

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use model::{AddressOfRecord, Peer, limits};
 use registrar::{Outcome, reg_event::Cause};
 use store::HotError;
-use transport::ShardWaker;
+use transport::{ShardWaker, TlsConfigs};
 
 use super::register::Waiting;
 
@@ -38,6 +38,8 @@ pub enum Mail {
         /// By what.
         cause: Cause,
     },
+    /// Other certificates and trust for connections from now on.
+    Tls(Box<TlsConfigs>),
     /// End.
     Stop,
 }
@@ -56,14 +58,14 @@ impl Mailer {
     }
 
     /// Puts something in and wakes the shard. Messages are dropped when the mailbox is full, as a network
-    /// would; outcomes and the order to stop never are, since their number is bounded by what waits for the
-    /// disk.
+    /// would; outcomes never are, since their number is bounded by what waits for the disk, nor what the
+    /// server itself orders.
     pub fn post(&self, mail: Mail) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let may_be_lost = match &mail {
             // A change that is not told is found a minute later at the latest.
             Mail::Send { .. } | Mail::Response { .. } | Mail::BindingsChanged { .. } => true,
-            Mail::Outcomes(..) | Mail::Stop => false,
+            Mail::Outcomes(..) | Mail::Tls(_) | Mail::Stop => false,
         };
         if !(may_be_lost && waiting.len() >= limits::COMMANDS_WAITING_MAX) {
             waiting.push_back(mail);

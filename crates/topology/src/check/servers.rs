@@ -5,13 +5,18 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use super::{Check, a_pool, listening_address};
 use crate::{
     Role, Rule, Server as Validated,
+    entry::shorten,
     raw::{Server, Text},
 };
+
+/// Octets of a path to a file.
+const PATH_BYTES_MAX: usize = 1_024;
 
 pub(super) fn check(check: &mut Check<'_>) {
     for server in &check.document.servers {
         check_shards(check, server);
         check_presence(check, server);
+        check_tls_files(check, server);
     }
     check_addresses(check);
     check_loopback(check);
@@ -37,11 +42,38 @@ fn check_presence(check: &mut Check<'_>, server: &Server) {
     match role {
         Some(role) if role.speaks_sip() => check_sip_presence(check, server, role),
         Some(role) => {
-            for key in ["udp", "tcp", "tls", "ws", "wss", "internal_sip", "shards"] {
+            for key in
+                ["udp", "tcp", "tls", "ws", "wss", "internal_sip", "shards", "tls_certificate", "tls_key"]
+            {
                 check.without_effect(&server.keys, key, &server.subject, role);
             }
         }
         None => {}
+    }
+}
+
+fn check_tls_files(check: &mut Check<'_>, server: &Server) {
+    let files = [("tls_certificate", &server.tls_certificate), ("tls_key", &server.tls_key)];
+    for (key, text) in files {
+        let Some(text) = text else { continue };
+        let is_path = !text.value.is_empty()
+            && !text.value.contains(|c: char| c.is_control() || matches!(c, '"' | '\\'));
+        if !is_path || text.value.len() > PATH_BYTES_MAX {
+            let message = format!("{key}: \"{}\" is no path that can be named here", shorten(&text.value));
+            let remedy = "name a file, as in tls_certificate = \"/etc/tandem/phones/fullchain.pem\"";
+            check.report(Rule::TlsFiles, text.at, &server.subject, message, remedy);
+        }
+    }
+    let keys = files.map(|(key, _)| (key, server.keys.get(key).copied()));
+    if let [(_, Some(at)), (missing, None)] | [(missing, None), (_, Some(at))] = keys {
+        let message = format!("{missing} is missing: a certificate is of no use without its key");
+        check.report(Rule::TlsFiles, at, &server.subject, message, format!("add {missing} = \"FILE\""));
+    }
+    let is_secure = ["tls", "wss"].iter().any(|key| server.keys.contains_key(*key));
+    let speaks_sip = server.keys.contains_key("internal_sip");
+    if let Some(at) = keys.iter().find_map(|(_, at)| *at).filter(|_| speaks_sip && !is_secure) {
+        let message = "tls_certificate has no effect without tls or wss";
+        check.report(Rule::KeyWithoutEffect, at, &server.subject, message, "remove it, or add a listener");
     }
 }
 

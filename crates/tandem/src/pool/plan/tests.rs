@@ -93,6 +93,7 @@ impl World {
             homes: homes.clone(),
             copies: copies.clone(),
             moves: Vec::new(),
+            certificates: Vec::new(),
             counters: Vec::new(),
         });
         let error = status.is_none().then(|| "no route".to_owned());
