@@ -139,6 +139,8 @@ struct State {
     manners: Manners,
     challenges: HashMap<&'static str, Challenge>,
     md5_only: bool,
+    /// Whether its Contact leaves the transport open.
+    is_contact_plain: bool,
     register_call_id: String,
     register_cseq: u32,
     is_lost: bool,
@@ -212,6 +214,7 @@ impl Phone {
                 manners: Manners::Answer,
                 challenges: HashMap::new(),
                 md5_only: false,
+                is_contact_plain: false,
                 register_call_id: fresh(),
                 register_cseq: 0,
                 is_lost: false,
@@ -251,6 +254,11 @@ impl Phone {
     /// Answers MD5 challenges only.
     pub fn set_md5_only(&self) {
         self.line.state().md5_only = true;
+    }
+
+    /// Leaves the transport open in its Contact from now on.
+    pub fn set_plain_contact(&self) {
+        self.line.state().is_contact_plain = true;
     }
 
     /// Uses another password from now on, and forgets the nonces it has.
@@ -399,12 +407,20 @@ impl Phone {
     ///
     /// Errors: there is none, or no final response to the BYE in time.
     pub fn bye(&self) -> Result<Answer> {
-        let call_id = {
-            let state = self.line.state();
-            let open = state.dialogs.iter().find(|(_, dialog)| !dialog.is_ended && dialog.invite.is_some());
-            open.context("no call to end")?.0.clone()
-        };
-        self.line.bye(&call_id)
+        self.line.bye(&self.answered_call()?)
+    }
+
+    /// Sends an INFO with this body inside a call that this phone answered.
+    ///
+    /// Errors: there is none, or no final response in time.
+    pub fn info(&self, text: &str) -> Result<Answer> {
+        self.line.info(&self.answered_call()?, text)
+    }
+
+    fn answered_call(&self) -> Result<String> {
+        let state = self.line.state();
+        let open = state.dialogs.iter().find(|(_, dialog)| !dialog.is_ended && dialog.invite.is_some());
+        Ok(open.context("no call here")?.0.clone())
     }
 
     /// Waits until a call that was answered here is acknowledged.
@@ -464,7 +480,11 @@ impl Line {
     }
 
     fn contact(&self) -> String {
-        format!("sip:{}@{};transport={}", self.user, self.sent_by, self.via.parameter())
+        let address = format!("sip:{}@{}", self.user, self.sent_by);
+        if self.state().is_contact_plain {
+            return address;
+        }
+        format!("{address};transport={}", self.via.parameter())
     }
 }
 

@@ -167,3 +167,5 @@ pub const CONFLICTS_MAX: usize = 10_000;
 /// Requests of one shard that wait while a home pool's users are between two owners. More: 503 with
 /// Retry-After.
 pub const REQUESTS_HELD_MAX: usize = 20_000;
+/// Addresses that one shard remembers to refuse TCP. More: the oldest are forgotten and tried again.
+pub const TCP_REFUSALS_MAX: usize = 20_000;

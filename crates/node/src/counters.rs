@@ -69,6 +69,10 @@ counters! {
     writes_unknown,
     /// Requests forwarded.
     requests_forwarded,
+    /// Requests too long for UDP that were sent over TCP (RFC 3261 section 18.1.1).
+    long_requests_by_tcp,
+    /// Of these, those that went over UDP after all because TCP was refused.
+    long_requests_refused,
     /// Requests routed by the copied bindings of a pool whose owner does not answer.
     requests_by_copy,
     /// Requests refused because a table was full.

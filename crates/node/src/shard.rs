@@ -10,6 +10,7 @@ mod by_copy;
 mod call_records;
 mod forward;
 mod held;
+mod journeys;
 pub mod legs;
 mod location;
 pub mod mail;
@@ -19,6 +20,7 @@ mod reach;
 mod receive;
 mod reg_event;
 mod register;
+mod remembered;
 mod request;
 mod respond;
 mod sending_on;
@@ -26,11 +28,11 @@ mod sent;
 mod settings;
 mod steering;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use hashbrown::HashMap;
-use model::{AddressOfRecord, Chance, FlowId, Instant, Peer, ServerName};
+use model::{AddressOfRecord, Chance, FlowId, Instant, Peer, ServerName, limits};
 use proxy::Proxy;
 use registrar::{Command, OkHeaders, authentication::Authenticator};
 use sip::Index;
@@ -41,12 +43,14 @@ use crate::{HomeIndex, Shared, authority::AuthorityGuard, clock, storm::Storm};
 use answers::Answers;
 use call_records::CallsBegun;
 use held::HeldRequests;
+use journeys::{Journeys, TCP_REFUSED_FOR};
 use legs::Legs;
 use mail::{Mail, Mailer};
 use passed_on::PassedOn;
 use reg_event::Subscriptions;
 pub use reg_event::Watchers;
 use register::Waiting;
+use remembered::Remembered;
 use sent::Sent;
 use settings::ShardSettings;
 pub use settings::SharedLedger;
@@ -63,6 +67,9 @@ pub struct Shard {
     settings: ShardSettings,
     legs: Legs,
     sent: Sent,
+    journeys: Journeys,
+    /// Addresses that refuse TCP.
+    without_tcp: Remembered<SocketAddr>,
     passed_on: PassedOn,
     held: HeldRequests,
     calls: CallsBegun,
@@ -119,6 +126,8 @@ impl Shard {
             chance: Chance::seeded(clock::random_seed()),
             legs: Legs::of(&shared.topology(), &shared.server),
             sent: Sent::default(),
+            journeys: Journeys::default(),
+            without_tcp: Remembered::new(TCP_REFUSED_FOR, limits::TCP_REFUSALS_MAX),
             passed_on: PassedOn::default(),
             held: HeldRequests::default(),
             calls: CallsBegun::new(settings.call_records()),

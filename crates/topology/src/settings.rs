@@ -30,6 +30,8 @@ pub struct PoolSettings {
     pub nonce_lifetime_s: u32,
     /// Largest message accepted; more gets 513.
     pub message_bytes_max: u32,
+    /// Longest request sent over UDP where its target may speak TCP. RFC 3261 section 18.1.1.
+    pub udp_request_bytes_max: u32,
     /// Whether the partner takes over by itself when this pool is silent.
     pub automatic_takeover: bool,
     /// How long a promise to be the owner holds; less than `takeover_after_s`.
@@ -71,6 +73,7 @@ impl Default for PoolSettings {
             digest_algorithms: vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
             nonce_lifetime_s: 1_800,
             message_bytes_max: 65_535,
+            udp_request_bytes_max: 1_300,
             automatic_takeover: true,
             lease_ttl_s: 5,
             takeover_after_s: 10,
@@ -148,7 +151,7 @@ macro_rules! number {
 
 impl NumberSetting {
     /// Every such setting, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         number!(expires_min_s, 10, 86_400, Role::homes_users),
         number!(expires_default_s, 10, 86_400, Role::homes_users),
         number!(expires_max_s, 10, 604_800, Role::homes_users),
@@ -164,6 +167,7 @@ impl NumberSetting {
         },
         number!(nonce_lifetime_s, 30, 86_400, Role::speaks_sip),
         number!(message_bytes_max, 4_096, 65_535, Role::speaks_sip),
+        number!(udp_request_bytes_max, 500, 65_535, Role::speaks_sip),
         number!(lease_ttl_s, 1, 60, Role::has_partner),
         number!(takeover_after_s, 2, 86_400, Role::has_partner),
         number!(hold_s, 0, 86_400, Role::has_partner),

@@ -1,6 +1,6 @@
 //! Before a connection is open: connecting, and the TLS handshake of either side.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll};
+use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use rustls::{
     ClientConfig, ServerConfig,
@@ -30,6 +30,8 @@ pub(crate) struct Dial {
     /// The address to connect from; its port does not matter.
     pub(crate) source: Option<SocketAddr>,
     pub(crate) tls: Option<DialTls>,
+    /// How long it may take until the connection is open.
+    pub(crate) limit: Duration,
 }
 
 /// TLS of an outbound connection.
@@ -57,7 +59,8 @@ pub(crate) async fn serve_accepted(at: Attachment, stream: TcpStream, tls: Optio
 
 /// Makes an outbound connection and serves it to its end.
 pub(crate) async fn serve_outbound(at: Attachment, dial: Dial) {
-    let opened = match until_stopped(&at, Box::pin(open(at.peer.remote, dial))).await {
+    let limit = dial.limit;
+    let opened = match until_stopped(&at, limit, Box::pin(open(at.peer.remote, dial))).await {
         Ok(result) => result.map_err(|error| match tls_error(&error) {
             Some(tls) => ConnectFailure::Tls(tls.to_string()),
             None => ConnectFailure::System(error.kind()),
@@ -92,7 +95,7 @@ type AcceptedTls = (Box<server::TlsStream<TcpStream>>, Option<Arc<[String]>>);
 
 async fn accept_tls(at: &Attachment, stream: TcpStream, tls: AcceptTls) -> Result<AcceptedTls, CloseReason> {
     let handshake = Box::pin(TlsAcceptor::from(tls.config).accept(stream));
-    match until_stopped(at, handshake).await {
+    match until_stopped(at, at.hub.settings.half_open_max, handshake).await {
         Ok(Ok(stream)) => {
             let names = names(tls.is_internal, stream.get_ref().1.peer_certificates());
             Ok((Box::new(stream), names))
@@ -129,10 +132,13 @@ enum Stop {
     WriteQueueFull,
 }
 
-/// Runs `work` until it is done, `Settings::half_open_max` has passed, or the shard wants the connection
-/// closed.
-async fn until_stopped<W: Future>(at: &Attachment, mut work: Pin<Box<W>>) -> Result<W::Output, Stop> {
-    let mut timer = Box::pin(sleep(at.hub.settings.half_open_max));
+/// Runs `work` until it is done, `limit` has passed, or the shard wants the connection closed.
+async fn until_stopped<W: Future>(
+    at: &Attachment,
+    limit: Duration,
+    mut work: Pin<Box<W>>,
+) -> Result<W::Output, Stop> {
+    let mut timer = Box::pin(sleep(limit));
     poll_fn(|cx| {
         match at.link.poll_order(cx) {
             // A flushing close waits for the connection, so that what was sent still arrives.

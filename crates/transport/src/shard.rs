@@ -363,6 +363,14 @@ impl Shard {
     ///
     /// Errors: [`ConnectError`]. Later failure is reported by [`Event::ConnectFailed`].
     pub fn connect(&mut self, to: &Destination) -> Result<Peer, ConnectError> {
+        self.connect_within(to, self.hub.settings.half_open_max)
+    }
+
+    /// The same, and a connection that has to be made fails when it is not open within `limit`: for who knows
+    /// another way.
+    ///
+    /// Errors: as [`Self::connect`].
+    pub fn connect_within(&mut self, to: &Destination, limit: Duration) -> Result<Peer, ConnectError> {
         let Destination { protocol, remote, .. } = *to;
         match protocol {
             Protocol::Udp => return self.udp_peer(remote),
@@ -379,7 +387,7 @@ impl Shard {
         self.counters.connections_dialled += 1;
         let local = best_local(self.bound.of_kind(to), remote).unwrap_or_else(|| unspecified(remote));
         let is_source = !local.ip().is_unspecified() && is_same_reach(local, remote);
-        let dial = Dial { source: is_source.then_some(local), tls };
+        let dial = Dial { source: is_source.then_some(local), tls, limit };
         let peer = Peer { protocol, remote, local, flow: self.flows.next_flow() };
         self.spawn(peer, Origin::Outbound(to.clone()), |at| serve_outbound(at, dial));
         Ok(peer)

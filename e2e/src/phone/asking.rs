@@ -69,6 +69,18 @@ impl Line {
         self.exchange_at(self.next_hop(&dialog), &bye, ANSWER_WITHIN)
     }
 
+    pub(super) fn info(&self, call_id: &str, text: &str) -> Result<Answer> {
+        let dialog = {
+            let mut state = self.state();
+            let dialog = state.dialogs.get_mut(call_id).context("no such call")?;
+            dialog.cseq += 1;
+            dialog.clone()
+        };
+        let mut info = self.inside(&dialog, call_id, "INFO", dialog.cseq).with("Content-Type", "text/plain");
+        info.body = text.as_bytes().to_vec();
+        self.exchange_at(self.next_hop(&dialog), &info, ANSWER_WITHIN)
+    }
+
     /// A request inside a dialog, with its Via.
     pub(super) fn inside(&self, dialog: &Dialog, call_id: &str, method: &str, cseq: u32) -> Message {
         let mut request = Message::new(format!("{method} {} SIP/2.0", dialog.target))

@@ -8,7 +8,7 @@ use proxy::{BranchFailure, BranchKey, Reject};
 use sip::{Message, Method, OwnedMessage, Uri};
 use transport::{Destination, SendError};
 
-use super::{Origin, Shard, Turn, held::Held, mail::Mail, passed_on::Passed};
+use super::{Origin, Shard, Turn, held::Held, journeys::with_via, mail::Mail, passed_on::Passed};
 
 impl Shard {
     /// Until neither machine wants anything more.
@@ -36,6 +36,7 @@ impl Shard {
             Output::Response { tag, response, .. } => {
                 if response.view().status() >= 200 {
                     self.sent.remove(tag);
+                    self.journeys.end(tag);
                 }
                 if let Some(number) = BranchKey::from(tag).driver_number() {
                     return self.notify_answered(turn, number, Some(response.view()));
@@ -71,12 +72,15 @@ impl Shard {
             }
             Output::Cancel { branch, request, next_hop } => {
                 let peer = self.sent.peer(u64::from(branch)).or_else(|| self.resolve(&next_hop));
+                let via = self.journeys.via(u64::from(branch));
+                let request = via.and_then(|via| with_via(request.view(), via)).unwrap_or(request);
                 if let Some(peer) = peer {
                     let tag = u64::from(BranchKey::NONE);
                     let _timer_ends_the_branch = self.transactions.request(turn.now, request, peer, tag);
                 }
             }
             Output::Terminate { branch } => {
+                self.journeys.end(u64::from(branch));
                 if let Some(client) = self.sent.client(u64::from(branch)) {
                     self.transactions.transport_failed(turn.now, client);
                 }
@@ -120,6 +124,9 @@ impl Shard {
     fn branch_failed(&mut self, turn: &Turn<'_>, tag: u64, failure: BranchFailure) {
         let failure = if self.sent.is_unsent(tag) { BranchFailure::Unreachable } else { failure };
         self.sent.remove(tag);
+        if self.go_on(turn, tag, failure) {
+            return;
+        }
         if let Some(number) = BranchKey::from(tag).driver_number() {
             return self.notify_answered(turn, number, None);
         }
@@ -133,6 +140,9 @@ impl Shard {
         request: Arc<OwnedMessage>,
         next_hop: &NextHop,
     ) {
+        if self.set_out(turn, branch, &request, next_hop) {
+            return;
+        }
         let tag = u64::from(branch);
         let Some(peer) = self.resolve(next_hop) else {
             return self.proxy.branch_failed(turn.now, branch, BranchFailure::Unreachable);

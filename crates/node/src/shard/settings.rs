@@ -32,6 +32,8 @@ pub struct ShardSettings {
     pub(super) domains: Vec<String>,
     /// Octets of a request from outside. More: 513.
     pub(super) message_bytes_max: usize,
+    /// Octets of a request above which it does not leave as a datagram where TCP may do.
+    pub(super) udp_request_bytes_max: usize,
     pub(super) says: ModeHeaders,
     /// Terms of subscriptions to registrations.
     pub(super) subscribe: SubscribeSettings,
@@ -73,6 +75,7 @@ impl ShardSettings {
             operation_key: OperationKey::derived_from(&shared.nonce_key),
             domains: topology.domains.iter().map(ToString::to_string).collect(),
             message_bytes_max: usize::try_from(pool.message_bytes_max).unwrap_or(usize::MAX),
+            udp_request_bytes_max: usize::try_from(pool.udp_request_bytes_max).unwrap_or(usize::MAX),
             says: ModeHeaders::of(shared),
             subscribe: SubscribeSettings::default(),
             expiry_spread: ExpirySpread {
