@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    net::Ipv6Addr,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -43,6 +44,13 @@ impl Namespace {
     /// Its name, for `ip netns exec NAME` by hand.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Gives the loopback interface another IPv6 address; of IPv4 it has 127.0.0.0/8.
+    ///
+    /// Errors: `ip` refuses.
+    pub fn add_address(&self, address: Ipv6Addr) -> Result<()> {
+        run("ip", &["-6", "address", "add", &format!("{address}/128"), "dev", "lo", "nodad"])
     }
 
     /// Loses every packet from now on between two addresses or networks, both ways, until [`Self::heal`].
