@@ -6,6 +6,7 @@
 //! [`Phone`] is a small SIP phone, written from the RFCs and not from our own parser, that keeps exact
 //! account of what it was answered and when.
 
+pub mod attacker;
 pub mod browser;
 pub mod burst;
 mod contact_lists;

@@ -11,6 +11,7 @@ pub mod limits;
 mod machine;
 mod names;
 mod net;
+mod source;
 mod time;
 
 pub use address_of_record::{AddressOfRecord, AddressOfRecordError};
@@ -20,4 +21,5 @@ pub use group::RoutingGroup;
 pub use machine::Machine;
 pub use names::{Fqdn, NameError, PoolName, ServerName, SiteName};
 pub use net::{ClientTransaction, FlowId, Leg, NextHop, Peer, Protocol, ServerTransaction};
+pub use source::{IpNetwork, NetworkError, Source};
 pub use time::{Instant, WallTime};

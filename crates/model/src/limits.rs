@@ -169,3 +169,15 @@ pub const CONFLICTS_MAX: usize = 10_000;
 pub const REQUESTS_HELD_MAX: usize = 20_000;
 /// Addresses that one shard remembers to refuse TCP. More: the oldest are forgotten and tried again.
 pub const TCP_REFUSALS_MAX: usize = 20_000;
+/// Sources whose offences one server counts. More: those that did nothing for longest are forgotten.
+pub const SOURCES_TRACKED_MAX: usize = 65_536;
+/// Users whose passwords are guessed from one source, of which that is remembered. More: the one who would
+/// wait the shortest is forgotten.
+pub const USERS_PER_SOURCE_MAX: usize = 32;
+/// Bans of one server, those included that are over and make the next one longer. More: the one that would
+/// end first ends.
+pub const BANS_MAX: usize = 10_000;
+/// Networks of one pool that are never banned. More: the topology is refused.
+pub const BAN_EXEMPT_MAX: usize = 256;
+/// The longest ban that an operator may order. More: 400.
+pub const BAN_ORDERED_MAX: Duration = Duration::from_secs(366 * 86_400);

@@ -1,5 +1,6 @@
 //! What a server answers to other servers and to operators over `internal_http`.
 
+mod bans;
 mod bindings;
 mod certificates;
 mod conflicts;
@@ -103,6 +104,7 @@ pub fn registrar_routes(shared: Arc<Shared>) -> Router {
         .route("/v1/journal", get(pair::journal))
         .route("/v1/bindings", get(bindings::bindings))
         .route("/v1/orphans", post(pair::orphans))
+        .route("/v1/bans", get(bans::list).post(bans::add).delete(bans::remove))
         .route("/v1/conflicts", get(conflicts::list).post(conflicts::resolve))
         .route("/v1/orders", post(orders::order))
         .route("/v1/orders/cancel", post(orders::cancel))

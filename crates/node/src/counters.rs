@@ -37,6 +37,12 @@ counters! {
     registers_accepted,
     /// REGISTERs and requests answered 401 or 407.
     challenges_sent,
+    /// Passwords that were wrong, or of users who do not exist, with a nonce sent to where they came from.
+    credentials_wrong,
+    /// Passwords that were not looked at because several before them were wrong, answered 503.
+    guesses_slowed,
+    /// Bans that began.
+    bans_begun,
     /// REGISTERs answered 503 because nobody may serve the user now.
     registers_unavailable,
     /// REGISTERs passed on to the owner.
@@ -57,6 +63,10 @@ counters! {
     stun_dropped,
     /// Connections closed at once because there were too many.
     connections_refused,
+    /// Datagrams dropped because their source is banned.
+    datagrams_banned,
+    /// Connections refused or closed because their source is banned.
+    connections_banned,
     /// Times at which a shard began to put something off.
     storms_begun,
     /// Subscriptions of phones to their registrations that were accepted.

@@ -14,6 +14,9 @@ const MAC_BYTES: usize = 8;
 /// Most octets of a token before it is written in hexadecimal: two IPv6 addresses.
 const TOKEN_BYTES_MAX: usize = 1 + 4 + 8 + 2 * 19 + MAC_BYTES;
 
+/// Fewest octets of a token: two IPv4 addresses.
+const TOKEN_BYTES_MIN: usize = 1 + 4 + 8 + 2 * 7 + MAC_BYTES;
+
 /// First character of a dialog's mark; no hexadecimal digit, so that no flow token begins with it.
 const DIALOG_LETTER: char = 'm';
 /// Octets of a dialog's mark.
@@ -76,6 +79,22 @@ impl FlowTokens {
     /// token.
     pub fn is_of_dialog(&self, user: &[u8], call_id: &[u8]) -> bool {
         user.get(..DIALOG_MARK_BYTES) == Some(self.dialog_mark(call_id).as_bytes())
+    }
+
+    /// Whether the user part of a Route has the form of what this server writes there, and not its MAC. Other
+    /// user parts are those of phones that write their own name there.
+    pub fn is_forged(&self, user: &[u8], call_id: &[u8]) -> bool {
+        let is_hex = |text: &[u8]| text.iter().all(u8::is_ascii_hexdigit);
+        let mark = user.get(..DIALOG_MARK_BYTES).filter(|mark| mark.first() == Some(&(DIALOG_LETTER as u8)));
+        let has_mark = mark.is_some_and(|mark| is_hex(mark.get(1..).unwrap_or_default()))
+            && matches!(user.get(DIALOG_MARK_BYTES), None | Some(b'.'));
+        if has_mark && !self.is_of_dialog(user, call_id) {
+            return true;
+        }
+        let token = if has_mark { user.get(DIALOG_MARK_BYTES + 1..) } else { Some(user) };
+        token.is_some_and(|token| {
+            token.len() >= 2 * TOKEN_BYTES_MIN && is_hex(token) && self.read(token).is_none()
+        })
     }
 
     /// The flow token in the user part of a Route, behind the mark of a dialog or alone.
@@ -215,6 +234,24 @@ mod tests {
         assert_eq!(holder.read(written.as_bytes()), Some(TokenFlow::Alive(peer)));
         assert_eq!(holder.read(of_west.as_bytes()), None);
         assert_eq!(holder.read(of_stranger.as_bytes()), None);
+    }
+
+    #[test]
+    fn what_looks_like_ours_and_is_not_is_forged_and_the_name_of_a_phone_is_not() {
+        let tokens = FlowTokens::new((1, 2), 9);
+        let stranger = FlowTokens::new((1, 3), 9);
+        let (mark, token) = (tokens.dialog_mark(b"call-1"), tokens.write(&peer(Protocol::Tls)));
+        let ours = [mark.clone(), token.clone(), format!("{mark}.{token}")];
+        let (false_mark, false_token) =
+            (stranger.dialog_mark(b"call-1"), stranger.write(&peer(Protocol::Tls)));
+        let forged =
+            [format!("{mark}.{false_token}"), format!("{false_mark}.{token}"), false_mark, false_token];
+
+        assert!(ours.iter().all(|user| !tokens.is_forged(user.as_bytes(), b"call-1")));
+        assert!(forged.iter().all(|user| tokens.is_forged(user.as_bytes(), b"call-1")));
+        for name in ["", "m", "alice", "4711", "abcdef", "m-and-a-long-name-of-17", "mallory-0123456789.x"] {
+            assert!(!tokens.is_forged(name.as_bytes(), b"call-1"), "{name}");
+        }
     }
 
     #[test]

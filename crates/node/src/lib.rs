@@ -17,6 +17,7 @@ pub mod call_records;
 mod certificates;
 pub mod clock;
 mod counters;
+mod defence;
 mod deployment;
 mod directory;
 mod emergency;
@@ -43,6 +44,7 @@ pub use binding_stream::{BindingStreams, FinalError, StreamLag, StreamPart, Stre
 pub use call_records::CallRecorder;
 pub use certificates::{Certificates, CertificatesInForce, operator_client};
 pub use counters::{Counter, Counters};
+pub use defence::Defence;
 pub use deployment::Deployment;
 pub use directory::{Directory, HomeIndex, Homes, User};
 pub use emergency::EmergencyNumbers;

@@ -6,6 +6,7 @@
 
 mod admission;
 mod answers;
+mod authentication;
 mod by_copy;
 mod call_records;
 mod forward;
@@ -219,8 +220,13 @@ impl Shard {
             Event::Message { peer, bytes, names } => {
                 self.stream_message(turn, peer, &bytes, names.as_deref())
             }
-            Event::Malformed { peer, bytes, error } => self.malformed_stream(peer, &bytes, error),
-            Event::Closed { peer, .. } => self.flow_closed(turn, &peer),
+            Event::Malformed { peer, bytes, error, is_accepted } => {
+                self.malformed_stream(peer, &bytes, error, is_accepted)
+            }
+            Event::Closed { peer, reason, is_accepted, .. } => {
+                self.blame(&peer, &reason, is_accepted);
+                self.flow_closed(turn, &peer)
+            }
             Event::ConnectFailed { peer, .. } => {
                 self.sent.never_connected(&peer);
                 self.flow_failed(turn, &peer);
@@ -243,6 +249,7 @@ impl Shard {
             Mail::Response { from, bytes } => self.response(turn, from, &bytes),
             Mail::BindingsChanged { aor, cause } => self.bindings_changed(turn, &aor, cause),
             Mail::Tls(tls) => self.sockets.set_tls(*tls),
+            Mail::Banned(source) => self.sockets.close_from(source),
             Mail::Stop => self.is_stopping = true,
         }
     }

@@ -11,7 +11,7 @@ use topology::{BranchRecovery, Pool, Role, SecondRegistration, Server, Topology}
 
 use crate::{
     Associations, AuthorityTable, BackEnd, BindingStreams, CallRecorder, CertificatesInForce, Counters,
-    Directory, FlowTokens, Gates, HomeIndex, Links, Ownerships, TopologyInForce,
+    Defence, Directory, FlowTokens, Gates, HomeIndex, Links, Ownerships, TopologyInForce,
     authority::AuthorityGuard,
     backup_service::{ConflictCounts, CopyLedger, Scopes},
     clock,
@@ -68,6 +68,8 @@ pub struct Shared {
     pub nonce_counts: SharedLedger,
     /// Key of the loop hash, this server's own.
     pub loop_key: u64,
+    /// Who misbehaves, and is therefore slowed down or banned.
+    pub defence: Defence,
     /// What shards saw of calls.
     pub calls: CallRecorder,
     /// Who subscribes to whose registrations.

@@ -1,10 +1,12 @@
 //! Who sent a request: digest authentication with stateless nonces. Source: RFC 3261 section 22, RFC 7616,
 //! RFC 8760.
 //!
-//! A nonce is a time and a salt under a keyed MAC over both and the realm, so every server with the key
-//! (those of the pool and of its partner) accepts it. What is remembered is the highest nonce count seen,
-//! here only: credentials caught on the wire can be used once more at another server, within the nonce's
-//! lifetime; TLS prevents that.
+//! A nonce is a time and a salt under a keyed MAC over both, the realm and the source it was sent to, so
+//! every server with the key (those of the pool and of its partner) accepts it, from that source. What is
+//! remembered is the highest nonce count seen, here only: credentials caught on the wire can be used once
+//! more at another server, within the nonce's lifetime, by who can send from the same source; TLS prevents
+//! that. A phone that moves to another address gets `stale=true` and answers once more. Credentials with a
+//! nonce of ours prove that their sender receives at his address (RFC 7616 section 5.5).
 //!
 //! **Nobody learns which users exist.** An unknown user costs the same work as a wrong password and gets the
 //! same challenge; `stale` depends on the nonce alone until the password has proved right. One thing shows: a
@@ -25,7 +27,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{AddressOfRecord, Chance, WallTime};
+use model::{AddressOfRecord, Chance, Source, WallTime};
 use sip::{
     HeaderError, HeaderId, Message, Method, Uri,
     digest::{Algorithm, Challenge, Credentials, CredentialsError, Ha1, verify},
@@ -34,6 +36,7 @@ use sip::{
 mod accounts;
 mod nonce;
 mod nonce_counts;
+mod sender;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +44,7 @@ pub use accounts::{AccountView, Accounts, Algorithms};
 pub use nonce::NonceKey;
 use nonce::Nonces;
 pub use nonce_counts::{NonceCounts, NonceLedger, NonceUse};
+pub use sender::Sender;
 
 /// What a pool decides about authentication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,12 @@ pub enum Rejection {
     /// To be answered with a challenge.
     #[error("the sender has to prove who it is")]
     Challenge(Challenged),
+    /// Several passwords before this one were wrong: it was not looked at. 503 with Retry-After.
+    #[error("the password was not looked at, after several wrong ones")]
+    SlowedDown {
+        /// When the next one is looked at.
+        retry_after: Duration,
+    },
     /// The password is right, but the request is in another user's name: 403.
     #[error("the request is in the name of another user")]
     Forbidden,
@@ -103,7 +113,7 @@ pub struct Challenged {
 pub enum Cause {
     /// It has no credentials for the realm.
     NoCredentials,
-    /// The nonce was not made with our keys, or for another realm.
+    /// The nonce was not made with our keys, or for another realm, or sent to another source.
     ForeignNonce,
     /// The nonce is too old.
     ExpiredNonce,
@@ -134,6 +144,7 @@ impl Rejection {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Challenge(challenged) => challenged.status,
+            Self::SlowedDown { .. } => 503,
             Self::Forbidden => 403,
             Self::BadRequest(_) => 400,
         }
@@ -167,7 +178,8 @@ impl<L: NonceLedger> Authenticator<L> {
         Self { settings, nonces: Nonces::new(key, previous_key), ledger, chance }
     }
 
-    /// Says which user sent a request: in a REGISTER the user of To, otherwise that of From.
+    /// Says which user sent a request: in a REGISTER the user of To, otherwise that of From. `sender` is
+    /// where the phone sent it from, however it came here.
     ///
     /// Errors: [`Rejection`].
     pub fn check(
@@ -175,10 +187,11 @@ impl<L: NonceLedger> Authenticator<L> {
         now: WallTime,
         request: Message<'_>,
         challenger: Challenger,
+        sender: &impl Sender,
         accounts: &impl Accounts,
     ) -> Result<AddressOfRecord, Rejection> {
         let claimed = claimed_user(request).map_err(Rejection::BadRequest)?;
-        self.check_user(now, request, challenger, &claimed, accounts).map(|()| claimed)
+        self.check_user(now, request, challenger, &claimed, sender, accounts).map(|()| claimed)
     }
 
     /// As [`Self::check`], where the user in whose name the request is was read before: `claimed`.
@@ -190,11 +203,12 @@ impl<L: NonceLedger> Authenticator<L> {
         request: Message<'_>,
         challenger: Challenger,
         claimed: &AddressOfRecord,
+        sender: &impl Sender,
         accounts: &impl Accounts,
     ) -> Result<(), Rejection> {
         let realm = claimed.domain();
         let verdict = match find_credentials(request, challenger, realm) {
-            Ok(Some(credentials)) => self.judge(now, request, &credentials, realm, accounts),
+            Ok(Some(credentials)) => self.judge(now, request, &credentials, realm, sender, accounts),
             Ok(None) => Err(Refusal::Challenge(Cause::NoCredentials)),
             Err(refusal) => Err(refusal),
         };
@@ -202,12 +216,36 @@ impl<L: NonceLedger> Authenticator<L> {
             Ok(aor) if aor == *claimed => Ok(()),
             Ok(_) => Err(Rejection::Forbidden),
             Err(Refusal::Bad(bad)) => Err(Rejection::BadRequest(bad)),
+            Err(Refusal::Wait(retry_after)) => Err(Rejection::SlowedDown { retry_after }),
             Err(Refusal::Challenge(cause)) => {
                 let algorithms = accounts.algorithms(claimed.user().as_bytes(), realm);
                 let algorithms = algorithms.unwrap_or(self.settings.algorithms);
-                Err(Rejection::Challenge(self.challenge(now, challenger, realm, algorithms, cause)))
+                let nonce = self.nonces.issue(now, self.chance.bits(), realm.as_bytes(), sender.source());
+                Err(Rejection::Challenge(challenge(challenger, realm.as_bytes(), &nonce, algorithms, cause)))
             }
         }
+    }
+
+    /// The credentials of a request that another server judges, where their nonce was sent to `source` and
+    /// what they are made with is offered: a password that is tried from there. `None` for all others.
+    ///
+    /// The realm is that of the address of the user.
+    pub fn attempt<'a>(
+        &self,
+        now: WallTime,
+        request: Message<'a>,
+        challenger: Challenger,
+        source: Source,
+        accounts: &impl Accounts,
+    ) -> Option<Credentials<'a>> {
+        let claimed = claimed_user(request).ok()?;
+        let realm = claimed.domain();
+        let credentials = find_credentials(request, challenger, realm).ok()??;
+        let nonce = self.nonces.open(credentials.nonce.raw(), realm.as_bytes(), source)?;
+        let account = accounts.account(&credentials.username.unescaped(), realm);
+        let offered = account.and_then(|account| account.algorithms).unwrap_or(self.settings.algorithms);
+        let is_alive = nonce.is_alive(now, self.settings.nonce_lifetime);
+        (is_alive && offered.contains(credentials.algorithm)).then_some(credentials)
     }
 
     /// Checks credentials for our realm; tells the user they belong to.
@@ -217,17 +255,20 @@ impl<L: NonceLedger> Authenticator<L> {
         request: Message<'_>,
         credentials: &Credentials<'_>,
         realm: &str,
+        sender: &impl Sender,
         accounts: &impl Accounts,
     ) -> Result<AddressOfRecord, Refusal> {
         if credentials.is_blank() {
             return Err(Refusal::Challenge(Cause::NoCredentials));
         }
-        let nonce = self.nonces.open(credentials.nonce.raw(), realm.as_bytes());
+        let nonce = self.nonces.open(credentials.nonce.raw(), realm.as_bytes(), sender.source());
         let nonce = nonce.ok_or(Refusal::Challenge(Cause::ForeignNonce))?;
         if !nonce.is_alive(now, self.settings.nonce_lifetime) {
             return Err(Refusal::Challenge(Cause::ExpiredNonce));
         }
-        let account = accounts.account(&credentials.username.unescaped(), realm);
+        let username = credentials.username.unescaped();
+        sender.may_try(&username, realm.as_bytes()).map_err(Refusal::Wait)?;
+        let account = accounts.account(&username, realm);
         let algorithm = credentials.algorithm;
         let ha1 = account.as_ref().and_then(|account| account.ha1(algorithm));
         // Who does not exist costs as much as who mistypes.
@@ -238,7 +279,10 @@ impl<L: NonceLedger> Authenticator<L> {
         if !offered.contains(algorithm) {
             return Err(Refusal::Challenge(Cause::NotOffered));
         }
-        let account = account.filter(|_| is_right).ok_or(Refusal::Challenge(Cause::WrongCredentials))?;
+        let Some(account) = account.filter(|_| is_right) else {
+            sender.wrong(&username, realm.as_bytes());
+            return Err(Refusal::Challenge(Cause::WrongCredentials));
+        };
         if !is_uri_of(&credentials.uri.unescaped(), request, realm) {
             return Err(Refusal::Bad(BadRequest::UriMismatch));
         }
@@ -246,30 +290,8 @@ impl<L: NonceLedger> Authenticator<L> {
         if !self.ledger.admit(now, nonce.used(count)) {
             return Err(Refusal::Challenge(Cause::Replay));
         }
+        sender.right(&username, realm.as_bytes());
         Ok(account.aor)
-    }
-
-    fn challenge(
-        &mut self,
-        now: WallTime,
-        challenger: Challenger,
-        realm: &str,
-        algorithms: Algorithms,
-        cause: Cause,
-    ) -> Challenged {
-        let realm = realm.as_bytes();
-        let nonce = self.nonces.issue(now, self.chance.bits(), realm);
-        let is_stale = cause.is_stale();
-        let values = algorithms.iter().map(|algorithm| {
-            let mut value = Vec::with_capacity(96 + realm.len());
-            Challenge { realm, nonce: &nonce, algorithm, is_stale }.write_to(&mut value);
-            Bytes::from(value)
-        });
-        let (status, header) = match challenger {
-            Challenger::Server => (401, HeaderId::WwwAuthenticate),
-            Challenger::Proxy => (407, HeaderId::ProxyAuthenticate),
-        };
-        Challenged { status, header, values: values.collect(), is_stale, cause }
     }
 }
 
@@ -283,8 +305,29 @@ impl Cause {
     }
 }
 
+fn challenge(
+    challenger: Challenger,
+    realm: &[u8],
+    nonce: &[u8],
+    algorithms: Algorithms,
+    cause: Cause,
+) -> Challenged {
+    let is_stale = cause.is_stale();
+    let values = algorithms.iter().map(|algorithm| {
+        let mut value = Vec::with_capacity(96 + realm.len());
+        Challenge { realm, nonce, algorithm, is_stale }.write_to(&mut value);
+        Bytes::from(value)
+    });
+    let (status, header) = match challenger {
+        Challenger::Server => (401, HeaderId::WwwAuthenticate),
+        Challenger::Proxy => (407, HeaderId::ProxyAuthenticate),
+    };
+    Challenged { status, header, values: values.collect(), is_stale, cause }
+}
+
 enum Refusal {
     Challenge(Cause),
+    Wait(Duration),
     Bad(BadRequest),
 }
 

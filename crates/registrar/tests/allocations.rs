@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{AddressOfRecord, Chance, Epoch, FlowId, PoolName, Protocol, ServerName, WallTime};
+use model::{AddressOfRecord, Chance, Epoch, FlowId, PoolName, Protocol, ServerName, Source, WallTime};
 use registrar::{
     Command, FlowRecord, GroupState, OperationId, RegisterSettings,
     authentication::{
@@ -75,14 +75,16 @@ fn authenticating_a_register_allocates_nothing() {
         ha1_sha256: ha1(Algorithm::Sha256).as_bytes().try_into().unwrap(),
         algorithms: None,
     });
+    let source = Source::of("192.0.2.17".parse().unwrap());
     let mut index = Index::new();
     let mut check = |text: &str| {
         index.parse(text.as_bytes(), Framing::Datagram).unwrap();
         let message = index.view(text.as_bytes());
         let mut result = None;
         let used = allocation_counter::measure(|| {
+            let claimed = &accounts.0.aor;
             result =
-                Some(authenticator.check_user(NOW, message, Challenger::Server, &accounts.0.aor, &accounts));
+                Some(authenticator.check_user(NOW, message, Challenger::Server, claimed, &source, &accounts));
         });
         (result.unwrap(), used.count_total)
     };

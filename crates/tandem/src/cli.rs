@@ -1,6 +1,6 @@
 //! The command line: every command, argument and exit code.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -75,6 +75,9 @@ pub enum Command {
     /// Registrations: which device of whom is reachable where.
     #[command(subcommand)]
     Registration(RegistrationCommand),
+    /// Bans: addresses that servers do not listen to.
+    #[command(subcommand)]
+    Ban(BanCommand),
     /// What servers present over TLS: the deployment's own certificates and those for phones.
     #[command(subcommand)]
     Certificate(CertificateCommand),
@@ -309,6 +312,42 @@ pub enum RegistrationCommand {
         /// Only the binding with this contact URI.
         #[arg(long)]
         contact: Option<String>,
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
+}
+
+/// `tandem ban ...`. Each server bans for itself; without `--server` all are asked.
+#[derive(Debug, Subcommand)]
+pub enum BanCommand {
+    /// List the bans in force: whom, why, since when and until when.
+    List {
+        /// Only those of this server.
+        #[arg(long)]
+        server: Option<String>,
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
+    /// Ban an address for a while.
+    Add {
+        /// IPv4 address, IPv6 address (its /64 is banned), or /64.
+        address: String,
+        /// For how long, like 90s, 10m, 1h or 7d.
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = crate::ban::length)]
+        lasts: Duration,
+        /// Only at this server.
+        #[arg(long)]
+        server: Option<String>,
+        #[command(flatten)]
+        deployment: DeploymentArgument,
+    },
+    /// Listen to an address again, and forget what it did.
+    Remove {
+        /// As the list shows it, or any address in it.
+        address: String,
+        /// Only at this server.
+        #[arg(long)]
+        server: Option<String>,
         #[command(flatten)]
         deployment: DeploymentArgument,
     },

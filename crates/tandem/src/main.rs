@@ -1,5 +1,6 @@
 //! The tandem binary: run a server, bring a deployment up, or talk to one.
 
+mod ban;
 mod certificate_commands;
 mod certificates;
 mod cli;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::User(command) => runtime.block_on(user::run(output, command)),
         Command::Pool(command) => runtime.block_on(pool::run(output, command)),
         Command::Conflicts(command) => runtime.block_on(conflicts::run(output, command)),
+        Command::Ban(command) => runtime.block_on(ban::run(output, command)),
         Command::Registration(command) => runtime.block_on(registration::run(output, command)),
         Command::Certificate(command) => runtime.block_on(certificate_commands::run(output, command)),
     }

@@ -120,6 +120,10 @@ fn settings(raw: &raw::Settings, role: Role) -> PoolSettings {
     if let Some(numbers) = raw.emergency_numbers.as_ref().filter(|_| role.homes_users()) {
         settings.emergency_numbers = numbers.value.iter().map(|number| number.value.clone()).collect();
     }
+    if let Some(networks) = raw.ban_exempt.as_ref().filter(|_| role.speaks_sip()) {
+        settings.ban_exempt =
+            networks.value.iter().filter_map(|network| network.value.parse().ok()).collect();
+    }
     if role.homes_users() {
         settings.call_records = raw.call_records.unwrap_or_default();
     }

@@ -171,6 +171,7 @@ fn settings(mut entry: Entry<'_, '_>) -> Settings {
         branch_recovery: entry.word("branch_recovery", &BranchRecovery::ALL, BranchRecovery::as_str),
         emergency_numbers: entry.text_list("emergency_numbers"),
         call_records: entry.word("call_records", &CallRecords::ALL, CallRecords::as_str),
+        ban_exempt: entry.text_list("ban_exempt"),
         keys: entry.finish(),
     }
 }

@@ -100,6 +100,7 @@ pub(crate) struct Settings {
     pub branch_recovery: Option<BranchRecovery>,
     pub emergency_numbers: Option<Located<Vec<Text>>>,
     pub call_records: Option<CallRecords>,
+    pub ban_exempt: Option<Located<Vec<Text>>>,
     pub keys: Keys,
 }
 

@@ -164,6 +164,12 @@ rules! {
     HoldTakeover = "hold-takeover", Warning;
     /// An emergency number is 2 to 15 digits, stars and hashes, and no number stands twice.
     EmergencyNumbers = "emergency-numbers", Error;
+    /// The first ban of a source is not longer than the longest.
+    BanOrder = "ban-order", Error;
+    /// What is never banned is written as addresses and networks, at most 256, and none stands twice.
+    BanExempt = "ban-exempt", Error;
+    /// Not everybody is exempt from bans.
+    BanExemptAll = "ban-exempt-all", Warning;
     /// MD5, SHA-256 or both are offered, and no algorithm twice.
     DigestAlgorithms = "digest-algorithms", Error;
     /// SHA-512-256 is not offered.

@@ -87,6 +87,7 @@ fn settings(settings: &PoolSettings, role: Role) -> Vec<KeyValue> {
         ));
         keys.push(("call_records", quoted(settings.call_records.as_str())));
     }
+    keys.push(("ban_exempt", list(settings.ban_exempt.iter().map(|network| quoted(&network.to_string())))));
     if role == Role::Branch {
         keys.push(("branch_recovery", quoted(settings.branch_recovery.as_str())));
     }

@@ -72,6 +72,12 @@ impl Listen {
         ]
     }
 
+    /// Every address, those for other servers included.
+    pub fn all(&self) -> impl Iterator<Item = SocketAddr> {
+        let phones = self.phones().into_iter().flat_map(|(_, addresses)| addresses.iter().copied());
+        phones.chain(self.internal_sip).chain([self.internal_http])
+    }
+
     /// The addresses for phones of one protocol.
     pub fn of(&self, protocol: Protocol) -> &[SocketAddr] {
         match protocol {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use model::limits;
+use model::{IpNetwork, limits};
 use serde::Serialize;
 
 use crate::Role;
@@ -58,6 +58,17 @@ pub struct PoolSettings {
     pub emergency_numbers: Vec<String>,
     /// Which calls are written into users' call logs.
     pub call_records: CallRecords,
+    /// Proven offences of one source within `ban_window_s` for which it is banned; 0 = nobody is banned.
+    pub ban_offences_max: u32,
+    /// How long offences of a source are counted together.
+    pub ban_window_s: u32,
+    /// How long the first ban of a source lasts; each further one lasts twice as long.
+    pub ban_s: u32,
+    /// The longest ban.
+    pub ban_max_s: u32,
+    /// Networks that are never banned and whose passwords are never slowed down: session border controllers,
+    /// proxies in front of WebSockets. At most `limits::BAN_EXEMPT_MAX`.
+    pub ban_exempt: Vec<IpNetwork>,
 }
 
 /// Emergency numbers unless configured.
@@ -86,6 +97,11 @@ impl Default for PoolSettings {
             user_services_lost_after_s: 1_800,
             emergency_numbers: EMERGENCY_NUMBERS_DEFAULT.map(str::to_owned).to_vec(),
             call_records: CallRecords::default(),
+            ban_offences_max: 20,
+            ban_window_s: 60,
+            ban_s: 600,
+            ban_max_s: 86_400,
+            ban_exempt: Vec::new(),
         }
     }
 }
@@ -114,6 +130,21 @@ impl PoolSettings {
     /// `latency_target_ms` as a duration.
     pub const fn latency_target(&self) -> Duration {
         Duration::from_millis(self.latency_target_ms as u64)
+    }
+
+    /// `ban_window_s` as a duration.
+    pub const fn ban_window(&self) -> Duration {
+        Duration::from_secs(self.ban_window_s as u64)
+    }
+
+    /// `ban_s` as a duration.
+    pub const fn ban(&self) -> Duration {
+        Duration::from_secs(self.ban_s as u64)
+    }
+
+    /// `ban_max_s` as a duration.
+    pub const fn ban_max(&self) -> Duration {
+        Duration::from_secs(self.ban_max_s as u64)
     }
 
     /// `nonce_lifetime_s` as a duration.
@@ -151,7 +182,7 @@ macro_rules! number {
 
 impl NumberSetting {
     /// Every such setting, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         number!(expires_min_s, 10, 86_400, Role::homes_users),
         number!(expires_default_s, 10, 86_400, Role::homes_users),
         number!(expires_max_s, 10, 604_800, Role::homes_users),
@@ -175,6 +206,10 @@ impl NumberSetting {
         number!(latency_target_ms, 1, 60_000, Role::homes_users),
         number!(steer_phones_per_s, 1, 100_000, Role::has_partner),
         number!(user_services_lost_after_s, 0, 86_400, Role::has_partner),
+        number!(ban_offences_max, 0, 10_000, Role::speaks_sip),
+        number!(ban_window_s, 1, 3_600, Role::speaks_sip),
+        number!(ban_s, 1, 604_800, Role::speaks_sip),
+        number!(ban_max_s, 1, 2_592_000, Role::speaks_sip),
     ];
 
     /// Whether the setting has an effect in pools of `role`: lease, takeover and hold only where there is a

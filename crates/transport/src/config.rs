@@ -5,6 +5,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use model::{Protocol, limits};
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::BannedSources;
+
 /// Addresses and settings of one shard. Addresses are specific ones, never `0.0.0.0` or `::`: what a socket
 /// is bound to is what [`model::Peer::local`] says.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,8 @@ pub struct ShardConfig {
     pub tls_configs: TlsConfigs,
     /// Bounds and times.
     pub settings: Settings,
+    /// Whom the shards of the server do not listen to.
+    pub banned: Arc<BannedSources>,
 }
 
 /// Certificates and trust of a shard, made by [`crate::tls`]; all may be replaced while it runs.

@@ -48,6 +48,8 @@ pub(crate) struct Attachment {
     pub(crate) hub: Arc<Hub>,
     pub(crate) link: Arc<Link>,
     pub(crate) peer: Peer,
+    /// Whether the far end made the connection.
+    pub(crate) is_accepted: bool,
 }
 
 /// Resolves when the connection is over.
@@ -102,12 +104,8 @@ impl End {
 impl<'a, S> Connection<'a, S> {
     /// Serves an open stream. `names` goes into each message. Of an accepted connection the first message is
     /// due.
-    pub(crate) fn new(
-        at: &'a Attachment,
-        stream: S,
-        names: Option<Arc<[String]>>,
-        is_accepted: bool,
-    ) -> Self {
+    pub(crate) fn new(at: &'a Attachment, stream: S, names: Option<Arc<[String]>>) -> Self {
+        let is_accepted = at.is_accepted;
         let now = Instant::now();
         Self {
             at,
@@ -208,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
 
     /// Cuts what was read into events; false when the answers to keep-alives do not fit any more.
     fn receive(&mut self, bytes: &[u8]) -> bool {
-        let Attachment { hub, link, peer } = self.at;
+        let Attachment { hub, link, peer, is_accepted } = self.at;
         let now = Instant::now();
         self.last_octet = now;
         let (mut has_frame, mut is_proven, mut fits) = (false, false, true);
@@ -237,7 +235,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             Ok(()) => {}
             Err(Broken::Malformed(Malformed { bytes, error })) => {
                 self.phase = Phase::Malformed { since: now };
-                hub.push(Event::Malformed { peer: *peer, bytes: Bytes::from(bytes), error });
+                let (bytes, is_accepted) = (Bytes::from(bytes), *is_accepted);
+                hub.push(Event::Malformed { peer: *peer, bytes, error, is_accepted });
             }
             Err(Broken::WebSocket(over)) => {
                 // Nothing follows a Close frame (RFC 6455 section 5.5.1).

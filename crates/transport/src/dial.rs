@@ -47,9 +47,9 @@ pub(crate) async fn serve_accepted(at: Attachment, stream: TcpStream, tls: Optio
     let reason = match sockets::tune(&stream) {
         Err(error) => close_reason(&error),
         Ok(()) => match tls {
-            None => Connection::new(&at, stream, None, true).await,
+            None => Connection::new(&at, stream, None).await,
             Some(tls) => match accept_tls(&at, stream, tls).await {
-                Ok((stream, names)) => Connection::new(&at, stream, names, true).await,
+                Ok((stream, names)) => Connection::new(&at, stream, names).await,
                 Err(reason) => reason,
             },
         },
@@ -71,11 +71,11 @@ pub(crate) async fn serve_outbound(at: Attachment, dial: Dial) {
     };
     match opened {
         Ok(Opened::Tcp(stream)) => {
-            let reason = Connection::new(&at, stream, None, false).await;
+            let reason = Connection::new(&at, stream, None).await;
             finish(&at, reason);
         }
         Ok(Opened::Tls(stream, names)) => {
-            let reason = Connection::new(&at, stream, names, false).await;
+            let reason = Connection::new(&at, stream, names).await;
             finish(&at, reason);
         }
         Err(reason) => {
@@ -87,7 +87,8 @@ pub(crate) async fn serve_outbound(at: Attachment, dial: Dial) {
 
 fn finish(at: &Attachment, reason: CloseReason) {
     let (in_flight, waiting) = at.link.finish();
-    at.hub.push(Event::Closed { peer: at.peer, reason, unsent: in_flight + waiting.len() });
+    let (unsent, is_accepted) = (in_flight + waiting.len(), at.is_accepted);
+    at.hub.push(Event::Closed { peer: at.peer, reason, unsent, is_accepted });
 }
 
 /// The stream is boxed so that the task of a connection keeps it once, not once per state.

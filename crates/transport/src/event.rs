@@ -38,6 +38,8 @@ pub enum Event<'a> {
         bytes: Bytes,
         /// What is wrong.
         error: FramingError,
+        /// Whether the far end made the connection.
+        is_accepted: bool,
     },
     /// A connection ended.
     Closed {
@@ -47,6 +49,8 @@ pub enum Event<'a> {
         reason: CloseReason,
         /// Octets that were accepted by `send` and not taken by the socket.
         unsent: usize,
+        /// Whether the far end made the connection.
+        is_accepted: bool,
     },
     /// A connection asked for by [`crate::Shard::connect`] was never made.
     ConnectFailed {

@@ -1,12 +1,9 @@
 //! The connections of one shard, by flow and by destination.
 
-use std::{
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use hashbrown::HashMap;
-use model::{FlowId, Peer};
+use model::{FlowId, Peer, Source};
 use tokio::task::AbortHandle;
 
 use crate::{Destination, Settings, link::Link};
@@ -16,7 +13,7 @@ pub(crate) struct Flows {
     next_serial: u64,
     connections: HashMap<FlowId, Entry>,
     outbound: HashMap<Destination, FlowId>,
-    accepted_from: HashMap<IpAddr, usize>,
+    accepted_from: HashMap<Source, usize>,
 }
 
 struct Entry {
@@ -53,8 +50,19 @@ impl Flows {
 
     /// Whether `remote` may have one more accepted connection.
     pub(crate) fn admits(&self, remote: SocketAddr, settings: &Settings) -> bool {
-        let count = self.accepted_from.get(&counted_as(remote.ip())).copied().unwrap_or(0);
+        let count = self.accepted_from.get(&Source::of(remote.ip())).copied().unwrap_or(0);
         !self.is_full(settings) && count < settings.connections_per_address_max
+    }
+
+    /// The connections that were accepted from a source.
+    pub(crate) fn accepted_from(&self, source: Source) -> Vec<FlowId> {
+        if !self.accepted_from.contains_key(&source) {
+            return Vec::new();
+        }
+        let is_from = |entry: &Entry| {
+            matches!(entry.origin, Origin::Accepted) && Source::of(entry.peer.remote.ip()) == source
+        };
+        self.connections.iter().filter(|(_, entry)| is_from(entry)).map(|(flow, _)| *flow).collect()
     }
 
     /// Number of the next connection.
@@ -67,7 +75,7 @@ impl Flows {
     pub(crate) fn insert(&mut self, peer: Peer, origin: Origin, link: Arc<Link>, task: AbortHandle) {
         match &origin {
             Origin::Accepted => {
-                *self.accepted_from.entry(counted_as(peer.remote.ip())).or_default() += 1;
+                *self.accepted_from.entry(Source::of(peer.remote.ip())).or_default() += 1;
             }
             Origin::Outbound(destination) => {
                 self.outbound.insert(destination.clone(), peer.flow);
@@ -81,7 +89,7 @@ impl Flows {
         entry.task = None;
         match &entry.origin {
             Origin::Accepted => {
-                let from = counted_as(entry.peer.remote.ip());
+                let from = Source::of(entry.peer.remote.ip());
                 if let Some(count) = self.accepted_from.get_mut(&from) {
                     *count -= 1;
                     if *count == 0 {
@@ -121,27 +129,5 @@ impl Drop for Entry {
         if let Some(task) = &self.task {
             task.abort();
         }
-    }
-}
-
-/// The address that connections are counted by: one subscriber has a whole /64 of IPv6.
-const fn counted_as(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ipv6_addresses_of_one_subscriber_count_together() {
-        let of = |text: &str| counted_as(text.parse().unwrap());
-
-        assert_eq!(of("2001:db8:1:2::7"), of("2001:db8:1:2:ffff::1"));
-        assert_ne!(of("2001:db8:1:2::7"), of("2001:db8:1:3::7"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }
 }

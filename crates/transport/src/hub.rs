@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -11,13 +11,14 @@ use std::{
 
 use model::limits;
 
-use crate::{Settings, event::Event};
+use crate::{BannedSources, Settings, event::Event};
 
 /// Octets of one read of a stream; holds the longest TLS record.
 const READ_BYTES: usize = 32_768;
 
 pub(crate) struct Hub {
     pub(crate) settings: Settings,
+    pub(crate) banned: Arc<BannedSources>,
     /// Reports of lost datagrams that found no room.
     pub(crate) failures_dropped: AtomicU64,
     queue: Mutex<Queue>,
@@ -37,9 +38,10 @@ struct Queue {
 }
 
 impl Hub {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, banned: Arc<BannedSources>) -> Self {
         Self {
             settings,
+            banned,
             failures_dropped: AtomicU64::new(0),
             queue: Mutex::new(Queue {
                 events: VecDeque::new(),

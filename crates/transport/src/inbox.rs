@@ -5,6 +5,7 @@ use std::{collections::VecDeque, fmt, net::SocketAddr};
 use model::{FlowId, Peer, Protocol, WallTime};
 
 use crate::{
+    BannedSources,
     event::Event,
     mmsg::{BATCH, Received, SLOT_BYTES},
     stun,
@@ -73,6 +74,20 @@ impl Inbox {
     /// The slots after `used` and where to list what came into them.
     pub(crate) fn free_slots(&mut self, used: usize) -> (&mut [u8], &mut Vec<Received>) {
         (self.arena.get_mut(used * SLOT_BYTES..).unwrap_or_default(), &mut self.received)
+    }
+
+    /// Drops the datagrams of banned sources among those listed since the last call of [`Self::admit`];
+    /// returns how many these were.
+    pub(crate) fn drop_banned(&mut self, banned: &BannedSources) -> usize {
+        let Some(banned) = banned.now() else { return 0 };
+        let first = self.peers.len();
+        let before = self.received.len();
+        let mut at = 0;
+        self.received.retain(|datagram| {
+            at += 1;
+            at <= first || !banned.contains(datagram.from.ip())
+        });
+        before - self.received.len()
     }
 
     /// Drops keep-alives among the datagrams listed since the last call, and gives those that begin like STUN

@@ -38,6 +38,8 @@
 //! flow token names ([`Shard::peer`]) or to an address, over the connection that [`Shard::connect`] finds or
 //! makes.
 //!
+//! Who is banned ([`BannedSources`]) is dropped here, before anything is read.
+//!
 //! A WebSocket (RFC 7118) is a connection with another framing: `websocket` in place of `framing`, over TCP
 //! or TLS. It is only ever accepted, never made: clients of that transport cannot be connected to.
 //!
@@ -47,6 +49,7 @@
 //!   order.
 
 mod accept;
+mod banned;
 mod config;
 mod connection;
 mod dial;
@@ -67,6 +70,7 @@ mod upgrade;
 mod waker;
 mod websocket;
 
+pub use banned::BannedSources;
 pub use config::{Destination, Settings, ShardConfig, TlsConfigs};
 pub use error::{BindError, CloseReason, ConnectError, ConnectFailure, SendError, SendFailure};
 pub use event::Event;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{FlowId, Peer, Protocol};
+use model::{FlowId, Peer, Protocol, Source};
 use rustls::pki_types::ServerName;
 use tokio::{
     task::{JoinSet, yield_now},
@@ -107,6 +107,10 @@ pub struct Counters {
     pub connections_accepted: u64,
     /// Connections closed at once because there were too many.
     pub connections_refused: u64,
+    /// Datagrams dropped because their source is banned.
+    pub datagrams_banned: u64,
+    /// Connections closed at once, or later, because their source is banned.
+    pub connections_banned: u64,
     /// Connections that we opened or tried to.
     pub connections_dialled: u64,
 }
@@ -116,7 +120,7 @@ impl Shard {
     ///
     /// Errors: [`BindError`]; nothing stays bound.
     pub fn bind(config: ShardConfig) -> Result<Self, BindError> {
-        let ShardConfig { shard, udp, tcp, tls, ws, wss, internal, tls_configs, settings } = config;
+        let ShardConfig { shard, udp, tcp, tls, ws, wss, internal, tls_configs, settings, banned } = config;
         let secure = tls.first().or_else(|| wss.first()).copied();
         let without_certificate = match (&tls_configs.server, &tls_configs.internal_server) {
             (None, _) if secure.is_some() => secure,
@@ -126,7 +130,7 @@ impl Shard {
         if let Some(address) = without_certificate {
             return Err(BindError::NoCertificate { address });
         }
-        let hub = Arc::new(Hub::new(settings));
+        let hub = Arc::new(Hub::new(settings, banned));
         let mut watchers = JoinSet::new();
         let mut endpoints = Vec::new();
         for address in udp {
@@ -279,6 +283,10 @@ impl Shard {
                 self.tls.internal_server.clone().map(|config| AcceptTls { config, is_internal: true })
             }
         };
+        if self.hub.banned.contains(remote.ip()) {
+            self.counters.connections_banned += 1;
+            return;
+        }
         let is_refused = kind.is_secure() && tls.is_none();
         if is_refused || !self.flows.admits(remote, &self.hub.settings) {
             self.counters.connections_refused += 1;
@@ -294,7 +302,8 @@ impl Shard {
         T: Future<Output = ()> + Send + 'static,
     {
         let link = Arc::new(Link::new());
-        let at = Attachment { hub: Arc::clone(&self.hub), link: Arc::clone(&link), peer };
+        let is_accepted = matches!(origin, Origin::Accepted);
+        let at = Attachment { hub: Arc::clone(&self.hub), link: Arc::clone(&link), peer, is_accepted };
         let handle = tokio::spawn(task(at)).abort_handle();
         self.flows.insert(peer, origin, link, handle);
     }
@@ -417,6 +426,14 @@ impl Shard {
     pub fn close(&mut self, flow: FlowId, after_flush: bool) {
         if let Some(link) = self.flows.link(flow) {
             link.close(after_flush);
+        }
+    }
+
+    /// Closes at once all connections that others made from this source.
+    pub fn close_from(&mut self, source: Source) {
+        for flow in self.flows.accepted_from(source) {
+            self.counters.connections_banned += 1;
+            self.close(flow, false);
         }
     }
 

@@ -89,10 +89,13 @@ impl UdpEndpoint {
         used
     }
 
-    /// Sorts out what is not for the shard and answers what is STUN; returns how many datagrams that were.
+    /// Sorts out what is not for the shard or of who is banned, and answers what is STUN; returns how many
+    /// datagrams that were.
     fn admit(&mut self, inbox: &mut Inbox, hub: &Hub, counters: &mut Counters) -> usize {
         let mut stun_count = 0;
         let mut has_answers = false;
+        let banned = inbox.drop_banned(&hub.banned);
+        counters.datagrams_banned += banned as u64;
         let dropped = inbox.admit(self.local, self.flow, |from, datagram| {
             stun_count += 1;
             match stun::receive(datagram, from) {
@@ -111,7 +114,7 @@ impl UdpEndpoint {
         if has_answers {
             self.flush(hub, counters);
         }
-        dropped
+        dropped + banned
     }
 
     /// Notes what waited in the socket. A batch that is not full left nothing there: nobody is behind it.
@@ -266,7 +269,7 @@ mod tests {
 
             assert_eq!(endpoint.push(to, b"next", 10), Ok(()));
             assert_eq!(endpoint.push(to, b"nextnext", 10), Err(SendError::QueueFull));
-            endpoint.flush(&Hub::new(Settings::default()), &mut Counters::default());
+            endpoint.flush(&Hub::new(Settings::default(), Arc::default()), &mut Counters::default());
 
             for text in [b"wait", b"next"] {
                 let mut buffer = [0; 10];
@@ -280,7 +283,7 @@ mod tests {
     #[test]
     fn a_blocked_socket_keeps_its_datagrams_until_the_pause_is_over() {
         with_endpoint(|mut endpoint, receiver| {
-            let hub = Hub::new(Settings::default());
+            let hub = Hub::new(Settings::default(), Arc::default());
             let mut counters = Counters::default();
             endpoint.is_blocked = true;
             endpoint.push(receiver.local_addr().unwrap(), b"kept", 10).unwrap();

@@ -1,5 +1,6 @@
 //! What travels between the command line and a server, as JSON. Fields are only ever added.
 
+mod bans;
 mod certificates;
 mod documents;
 mod recovery;
@@ -9,6 +10,7 @@ use model::{AddressOfRecord, Epoch, PoolName, ServerName};
 use pairing::{Order, PoolState, UndoReason};
 use serde::{Deserialize, Serialize};
 
+pub use bans::{BanOrder, BanRecord};
 pub use certificates::{CertificateReport, CertificateStatus};
 pub use documents::{DocumentPatch, DocumentRecord, Patched, UserDocuments};
 pub use recovery::{

@@ -17,7 +17,7 @@ use transport::ShardConfig;
 
 use super::{ServeError, say_ready};
 use crate::{
-    Associations, AuthorityTable, BackEnd, CallRecorder, CertificatesInForce, Counters, Deployment,
+    Associations, AuthorityTable, BackEnd, CallRecorder, CertificatesInForce, Counters, Defence, Deployment,
     Directory, FlowTokens, Gates, Homes, Links, OwnershipContext, Ownerships, Shared, TopologyInForce,
     accounts, api, associations, back_end,
     backup_service::{self, CopyLedger, purge_strangers},
@@ -68,6 +68,7 @@ pub async fn run(
     backup_service::start(&shared, &client);
     tokio::spawn(stand_alone(Arc::clone(&shared)));
     tokio::spawn(expire(Arc::clone(&shared)));
+    tokio::spawn(Defence::watch(Arc::clone(&shared)));
     tokio::spawn(back_end::watch(Arc::clone(&shared)));
     binding_stream::start(&shared, &client);
     call_records::start(&shared, &client, spool);
@@ -162,6 +163,7 @@ fn open(
         tokens: FlowTokens::of_server(&nonce_key, &server.name, boot),
         nonce_counts: SharedLedger::new(&settings),
         loop_key: one ^ two.rotate_left(17),
+        defence: Defence::new(&start, &settings, two),
         calls: CallRecorder::default(),
         watchers: Watchers::default(),
         counters: Counters::default(),
@@ -230,6 +232,7 @@ fn start_shards(shared: &Arc<Shared>) -> Result<Shards, ServeError> {
             internal: listen.internal_sip,
             tls_configs: shared.certificates.now().of_shard(),
             settings: transport::Settings::default(),
+            banned: shared.defence.banned(),
         };
         let (bound, is_bound) = std::sync::mpsc::channel();
         let (start, started) = oneshot::channel::<Vec<Mailer>>();
@@ -258,6 +261,7 @@ fn start_shards(shared: &Arc<Shared>) -> Result<Shards, ServeError> {
         starts.push(start);
     }
     shared.watchers.connect(mailers.clone());
+    shared.defence.connect(mailers.clone());
     for start in starts {
         let _ = start.send(mailers.clone());
     }

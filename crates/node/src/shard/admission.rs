@@ -45,6 +45,8 @@ impl Shard {
         for (counter, now, before) in [
             (&counters.stun_answered, now.stun_answered, before.stun_answered),
             (&counters.stun_dropped, now.stun_dropped, before.stun_dropped),
+            (&counters.datagrams_banned, now.datagrams_banned, before.datagrams_banned),
+            (&counters.connections_banned, now.connections_banned, before.connections_banned),
             (&counters.connections_refused, now.connections_refused, before.connections_refused),
         ] {
             counter.add_many(usize::try_from(now - before).unwrap_or(usize::MAX));

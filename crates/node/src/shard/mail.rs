@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use model::{AddressOfRecord, Peer, limits};
+use model::{AddressOfRecord, Peer, Source, limits};
 use registrar::{Outcome, reg_event::Cause};
 use store::HotError;
 use transport::{ShardWaker, TlsConfigs};
@@ -40,6 +40,8 @@ pub enum Mail {
     },
     /// Other certificates and trust for connections from now on.
     Tls(Box<TlsConfigs>),
+    /// A source is banned: its connections are to be closed.
+    Banned(Source),
     /// End.
     Stop,
 }
@@ -63,6 +65,8 @@ impl Mailer {
     pub fn post(&self, mail: Mail) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let may_be_lost = match &mail {
+            // Who has a connection open is not listened to all the same.
+            Mail::Banned(_) => true,
             // A change that is not told is found a minute later at the latest.
             Mail::Send { .. } | Mail::Response { .. } | Mail::BindingsChanged { .. } => true,
             Mail::Outcomes(..) | Mail::Tls(_) | Mail::Stop => false,

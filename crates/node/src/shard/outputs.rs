@@ -57,6 +57,9 @@ impl Shard {
             }
             Output::Respond { server, status, response } => {
                 let passed_on = (status >= 200).then(|| self.passed_on.remove(server)).flatten();
+                if let Some(passed) = passed_on.as_ref().filter(|passed| is_register(passed)) {
+                    self.judged_by_owner(&passed.from, passed.request.view(), status, &response);
+                }
                 let is_retried =
                     |passed: &Passed| is_owner_failure(passed, status) && may_have_moved(turn, passed);
                 match passed_on.filter(is_retried) {
@@ -225,13 +228,13 @@ fn may_have_moved(turn: &Turn<'_>, passed: &Passed) -> bool {
     passed.request.view().method() == Method::Register || turn.authority.is_any_moving(turn.now)
 }
 
+fn is_register(passed: &Passed) -> bool {
+    passed.request.view().method() == Method::Register
+}
+
 /// Whether an answer says that who gave it is not, or no more, the owner of the user.
 fn is_owner_failure(passed: &Passed, status: u16) -> bool {
-    if passed.request.view().method() == Method::Register {
-        matches!(status, 408 | 500 | 503)
-    } else {
-        matches!(status, 480 | 500 | 503)
-    }
+    if is_register(passed) { matches!(status, 408 | 500 | 503) } else { matches!(status, 480 | 500 | 503) }
 }
 
 /// What the caller is told: 480 for a user of ours, who is known and has no place now where requests can go

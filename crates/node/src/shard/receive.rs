@@ -2,15 +2,21 @@
 
 use std::sync::Arc;
 
+use bans::Offence;
 use bytes::Bytes;
 use model::{Peer, Protocol};
 use sip::{Framing, FramingError, HeaderError, HeaderId, Message, OwnedMessage, Rewrite, Via};
+use transport::CloseReason;
 
 use super::{Origin, Shard, Turn, mail::Mail};
 use crate::peers::Identity;
 
 impl Shard {
     pub(super) fn datagram(&mut self, turn: &Turn<'_>, peer: Peer, bytes: &[u8]) {
+        // Banned by what came before it in the same batch.
+        if self.shared.defence.is_banned(peer.remote.ip()) {
+            return;
+        }
         let mut index = std::mem::take(&mut self.index);
         match index.parse(bytes, Framing::Datagram) {
             Ok(()) => self.message(turn, peer, index.view(bytes), &Origin::Phone),
@@ -26,6 +32,9 @@ impl Shard {
         bytes: &Bytes,
         names: Option<&[String]>,
     ) {
+        if self.shared.defence.is_banned(peer.remote.ip()) {
+            return;
+        }
         let origin = match names.map(|names| Identity::of_names(names, &self.shared.topology())) {
             None => Origin::Phone,
             Some(Some(Identity::Server(server))) => Origin::Server(server),
@@ -48,12 +57,42 @@ impl Shard {
     }
 
     /// A stream that cannot be read on: the answer, then the end of the connection (RFC 3261 section 18.3).
-    pub(super) fn malformed_stream(&mut self, peer: Peer, bytes: &Bytes, error: FramingError) {
+    ///
+    /// An offence only of who connected to us: where we connect to is what a phone wrote into its Contact,
+    /// and what answers there may never have heard of SIP.
+    pub(super) fn malformed_stream(
+        &mut self,
+        peer: Peer,
+        bytes: &Bytes,
+        error: FramingError,
+        is_accepted: bool,
+    ) {
+        if is_accepted {
+            self.shared.defence.offence(&self.shared.counters, &peer, Offence::MalformedStream);
+        }
         let mut index = std::mem::take(&mut self.index);
         let _known_to_be_bad = index.parse(bytes, Framing::Stream);
         self.malformed(peer, index.view(bytes), error);
         self.index = index;
         self.sockets.close(peer.flow, true);
+    }
+
+    /// Counts what a connection ended by as an offence of who made it, where it is one.
+    pub(super) fn blame(&self, peer: &Peer, reason: &CloseReason, is_accepted: bool) {
+        let offence = match reason {
+            CloseReason::TooSlow => Offence::Stalled,
+            CloseReason::Malformed => Offence::MalformedStream,
+            CloseReason::ClosedByPeer
+            | CloseReason::ClosedHere
+            | CloseReason::System(_)
+            | CloseReason::Tls(_)
+            | CloseReason::Idle
+            | CloseReason::WriteQueueFull
+            | CloseReason::UpgradeRefused => return,
+        };
+        if is_accepted {
+            self.shared.defence.offence(&self.shared.counters, peer, offence);
+        }
     }
 
     /// A response that came to another shard's socket.

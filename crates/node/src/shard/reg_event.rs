@@ -140,7 +140,7 @@ impl Shard {
         // RFC 6665 section 4.2.1.3: a notifier is a user agent and challenges like one, with 401.
         if *origin == Origin::Phone
             && let Some(caller) = &caller
-            && let Err(rejection) = self.authenticate(view, Challenger::Server, caller)
+            && let Err(rejection) = self.authenticate(origin, &from, view, Challenger::Server, caller)
         {
             return self.answer_rejection(server, view, &rejection);
         }

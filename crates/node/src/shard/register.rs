@@ -9,12 +9,10 @@ use pairing::{
 use proxy::{Reject, Target};
 use registrar::{
     Bindings, Command, FlowRecord, OperationId, Outcome, PathWithoutSupport, RegisterError, RegisterRequest,
-    RegisterSettings, UserChange,
-    authentication::{Challenger, Rejection},
-    check_extensions, read_register_of,
+    RegisterSettings, UserChange, authentication::Challenger, check_extensions, read_register_of,
     reg_event::Cause,
 };
-use sip::{HeaderId, Message, Method, OwnedMessage, ResponseBuilder, Rewrite, reason_phrase};
+use sip::{Message, OwnedMessage, ResponseBuilder, Rewrite, reason_phrase};
 use store::{HotError, HotStore};
 use topology::Role;
 use tracing::warn;
@@ -84,9 +82,13 @@ impl Shard {
             return;
         }
         if let RegisterDecision::Forward { owner } = &decision {
+            if let Err(rejection) = self.may_pass_on(&from, view) {
+                return self.answer_rejection(server, view, &rejection);
+            }
             return self.pass_on(turn, origin, server, request, from, owner);
         }
-        if can_prove && let Err(rejection) = self.authenticate(view, Challenger::Server, &aor) {
+        if can_prove && let Err(rejection) = self.authenticate(origin, &from, view, Challenger::Server, &aor)
+        {
             return self.answer_rejection(server, view, &rejection);
         }
         match decision {
@@ -103,72 +105,8 @@ impl Shard {
         }
     }
 
-    /// Challenges a REGISTER that comes without credentials, and without a transaction: a copy of it may get
-    /// a challenge of its own (RFC 3261 section 8.2.7). `false` when something else is to be done with it.
-    pub(super) fn challenge_at_once(&mut self, turn: &Turn<'_>, peer: &Peer, request: Message<'_>) -> bool {
-        let is_candidate = request.method() == Method::Register
-            && !request.has(HeaderId::Authorization)
-            && !self.storm.defers_registers()
-            && self.is_plain_register(request);
-        if !is_candidate || check_extensions(request).is_err() {
-            return false;
-        }
-        let aor = request.to().ok().and_then(|to| to.uri().ok()?.address_of_record().ok());
-        let Some(aor) = aor.filter(|aor| self.settings.is_our_domain(aor.domain())) else { return false };
-        let user = self.shared.directory.user(&aor);
-        let can_prove = user.as_ref().is_none_or(|user| user.credentials.is_some());
-        let Some(home) = user.map(|user| user.home).or(self.shared.own_home) else { return false };
-        if !can_prove || matches!(self.decide(turn, home), RegisterDecision::Forward { .. }) {
-            return false;
-        }
-        let Err(Rejection::Challenge(challenged)) = self.authenticate(request, Challenger::Server, &aor)
-        else {
-            return false;
-        };
-        self.shared.counters.challenges_sent.add();
-        let name = challenged.header.name();
-        let headers: Vec<(&str, &[u8])> =
-            challenged.values.iter().map(|value| (name, value.as_ref())).collect();
-        self.send_statelessly(peer, request, challenged.status, &headers);
-        true
-    }
-
-    /// Whether a request in the name of `claimed` comes from that user, by its credentials.
-    ///
-    /// Errors: the challenge or the refusal to answer with.
-    pub(super) fn authenticate(
-        &mut self,
-        request: Message<'_>,
-        challenger: Challenger,
-        claimed: &AddressOfRecord,
-    ) -> Result<(), Rejection> {
-        let accounts = self.shared.directory.as_ref();
-        self.authenticator.check_user(clock::wall_time(), request, challenger, claimed, accounts)
-    }
-
-    /// Answers with a challenge, or with why there is none.
-    pub(super) fn answer_rejection(
-        &mut self,
-        server: ServerTransaction,
-        request: Message<'_>,
-        rejection: &Rejection,
-    ) {
-        match rejection {
-            Rejection::Challenge(challenged) => {
-                self.shared.counters.challenges_sent.add();
-                let name = challenged.header.name();
-                let headers: Vec<(&str, &[u8])> =
-                    challenged.values.iter().map(|value| (name, value.as_ref())).collect();
-                self.answer(server, request, challenged.status, &headers);
-            }
-            Rejection::Forbidden | Rejection::BadRequest(_) => {
-                self.answer(server, request, rejection.status(), &[]);
-            }
-        }
-    }
-
     /// What the tables of the product say for a REGISTER of this home pool's users, with what is known now.
-    fn decide(&self, turn: &Turn<'_>, home: HomeIndex) -> RegisterDecision {
+    pub(super) fn decide(&self, turn: &Turn<'_>, home: HomeIndex) -> RegisterDecision {
         let shared = &self.shared;
         let homes = shared.directory.homes();
         let nowhere = RegisterDecision::Unavailable { retry_after: Duration::from_secs(5) };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bans::Offence;
 use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, Protocol, ServerName, ServerTransaction};
 use proxy::{Preprocessed, Reject, Routing, Target, preprocess, validate_checked};
@@ -71,7 +72,7 @@ impl Shard {
         if self.is_for_reg_event(turn, view, &found) {
             return self.subscribe(turn, origin, server, request, from, &found);
         }
-        let caller = match self.admit(origin, server, view, &found) {
+        let caller = match self.admit(origin, server, view, &from, &found) {
             Ok(Admitted::Caller(caller)) => Some(caller),
             Ok(Admitted::Trusted) => None,
             Ok(Admitted::Challenged) => return,
@@ -185,10 +186,16 @@ impl Shard {
         origin: &Origin,
         server: ServerTransaction,
         request: Message<'_>,
+        from: &Peer,
         found: &Preprocessed<'_>,
     ) -> Result<Admitted, Reject> {
         if *origin != Origin::Phone || self.is_of_our_dialog(origin, request, found) {
             return Ok(Admitted::Trusted);
+        }
+        let arrival = found.arrival_route.as_ref().and_then(|route| route.user);
+        let call_id = request.call_id().unwrap_or_default();
+        if arrival.is_some_and(|user| self.shared.tokens.is_forged(user, call_id)) {
+            self.shared.defence.offence(&self.shared.counters, from, Offence::ForgedRoute);
         }
         let caller = request.from().ok().and_then(|from| from.uri().ok()?.address_of_record().ok());
         let Some(caller) = caller.filter(|caller| self.settings.is_our_domain(caller.domain())) else {
@@ -198,7 +205,7 @@ impl Shard {
         if self.held.is_again() {
             return Ok(Admitted::Caller(caller));
         }
-        match self.authenticate(request, Challenger::Proxy, &caller) {
+        match self.authenticate(origin, from, request, Challenger::Proxy, &caller) {
             Ok(()) => Ok(Admitted::Caller(caller)),
             Err(Rejection::Forbidden) => Err(Reject::Forbidden),
             Err(rejection) => {

@@ -1,9 +1,12 @@
-//! Nonces that need no memory: time and salt under a keyed MAC.
+//! Nonces that need no memory: time and salt under a keyed MAC over both, the realm and who asked.
+//!
+//! Who answers a nonce that was made for the address he sends from has received it there. That is what makes
+//! offences over UDP, where anybody can write any address into a datagram, offences of that address.
 
 use std::{fmt, time::Duration};
 
 use hmac::{Hmac, KeyInit, Mac};
-use model::{WallTime, limits};
+use model::{Source, WallTime, limits};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -20,7 +23,7 @@ const NONCE_BYTES: usize = TIME_BYTES + SALT_BYTES + MAC_BYTES;
 /// Characters of a nonce; three octets make four, without a rest.
 pub(super) const NONCE_CHARACTERS: usize = NONCE_BYTES / 3 * 4;
 /// Keeps this use of the key apart from others, and rises with the format.
-const DOMAIN: &[u8] = b"tandem nonce 1";
+const DOMAIN: &[u8] = b"nonce 2";
 
 /// The key of the nonces, shared by all servers of a pool and its partner.
 #[derive(Clone)]
@@ -58,8 +61,14 @@ impl Nonces {
         Self { current: keyed(key), previous: previous.map(keyed) }
     }
 
-    /// A new nonce for this realm; `chance` is 64 random bits.
-    pub(super) fn issue(&self, now: WallTime, chance: u64, realm: &[u8]) -> [u8; NONCE_CHARACTERS] {
+    /// A new nonce for this realm, to be sent to `source`; `chance` is 64 random bits.
+    pub(super) fn issue(
+        &self,
+        now: WallTime,
+        chance: u64,
+        realm: &[u8],
+        source: Source,
+    ) -> [u8; NONCE_CHARACTERS] {
         let mut octets = [0; NONCE_BYTES];
         let time = u32::try_from(now.as_secs()).unwrap_or(u32::MAX).to_be_bytes();
         let salt = chance.to_be_bytes();
@@ -67,15 +76,15 @@ impl Nonces {
             *to = from;
         }
         let (head, mac) = octets.split_at_mut(TIME_BYTES + SALT_BYTES);
-        mac.copy_from_slice(&mac_of(&self.current, head, realm));
+        mac.copy_from_slice(&mac_of(&self.current, head, realm, source));
         encode(&octets)
     }
 
-    /// Reads a nonce; `None` when no key of ours made it for this realm.
-    pub(super) fn open(&self, text: &[u8], realm: &[u8]) -> Option<Nonce> {
+    /// Reads a nonce; `None` when no key of ours made it for this realm and this source.
+    pub(super) fn open(&self, text: &[u8], realm: &[u8], source: Source) -> Option<Nonce> {
         let octets = decode(text)?;
         let (head, mac) = octets.split_at(TIME_BYTES + SALT_BYTES);
-        let is_ours = |key: &Hmac<Sha256>| bool::from(mac_of(key, head, realm).ct_eq(mac));
+        let is_ours = |key: &Hmac<Sha256>| bool::from(mac_of(key, head, realm, source).ct_eq(mac));
         if !is_ours(&self.current) && !self.previous.as_ref().is_some_and(is_ours) {
             return None;
         }
@@ -108,10 +117,14 @@ fn keyed(key: &NonceKey) -> Hmac<Sha256> {
     Hmac::new_from_slice(&key.0).expect("invariant: HMAC takes keys of any length")
 }
 
-fn mac_of(key: &Hmac<Sha256>, head: &[u8], realm: &[u8]) -> [u8; MAC_BYTES] {
+/// The realm comes last, because it alone may be of any length; what stands before it begins with the time
+/// and ends with an address of one of two lengths, told apart by the octet before it.
+fn mac_of(key: &Hmac<Sha256>, head: &[u8], realm: &[u8], source: Source) -> [u8; MAC_BYTES] {
     let mut mac = key.clone();
     mac.update(DOMAIN);
     mac.update(head);
+    mac.update(&[u8::from(source.address().is_ipv6())]);
+    source.feed(|octets| mac.update(octets));
     mac.update(realm);
     let mut kept = [0; MAC_BYTES];
     for (to, from) in kept.iter_mut().zip(mac.finalize().into_bytes()) {
@@ -169,35 +182,55 @@ mod tests {
     const NOW: WallTime = WallTime::from_secs(1_700_000_000);
     const REALM: &[u8] = b"example.com";
 
+    fn here() -> Source {
+        Source::of("192.0.2.17".parse().unwrap())
+    }
+
     fn nonces(key: u8) -> Nonces {
         Nonces::new(&NonceKey::new([key; 32]), None)
     }
 
     #[test]
     fn a_nonce_opens_on_every_server_with_the_key_and_nowhere_else() {
-        let text = nonces(1).issue(NOW, u64::MAX, REALM);
+        let text = nonces(1).issue(NOW, u64::MAX, REALM, here());
 
-        let nonce = nonces(1).open(&text, REALM).unwrap();
+        let nonce = nonces(1).open(&text, REALM, here()).unwrap();
 
         assert_eq!(nonce, Nonce { issued_at_s: 1_700_000_000, salt: u64::MAX >> 8 });
-        assert_eq!(nonces(2).open(&text, REALM), None);
-        assert_eq!(nonces(1).open(&text, b"example.org"), None);
+        assert_eq!(nonces(2).open(&text, REALM, here()), None);
+        assert_eq!(nonces(1).open(&text, b"example.org", here()), None);
         let rotated = Nonces::new(&NonceKey::new([2; 32]), Some(&NonceKey::new([1; 32])));
-        assert_eq!(rotated.open(&text, REALM), Some(nonce));
+        assert_eq!(rotated.open(&text, REALM, here()), Some(nonce));
+    }
+
+    #[test]
+    fn a_nonce_is_good_for_the_source_it_was_sent_to_alone() {
+        let of = |text: &str| Source::of(text.parse().unwrap());
+        for (own, same, other) in [
+            ("192.0.2.17", "::ffff:192.0.2.17", "192.0.2.18"),
+            ("2001:db8:1:2::7", "2001:db8:1:2:8000::1", "2001:db8:1:3::7"),
+            ("fe80::1", "fe80::1", "fe80::2"),
+            ("192.0.2.17", "192.0.2.17", "c000:211::"),
+        ] {
+            let text = nonces(1).issue(NOW, 7, REALM, of(own));
+
+            assert!(nonces(1).open(&text, REALM, of(same)).is_some(), "{own} {same}");
+            assert!(nonces(1).open(&text, REALM, of(other)).is_none(), "{own} {other}");
+        }
     }
 
     #[test]
     fn no_character_of_a_nonce_can_be_changed() {
-        let text = nonces(1).issue(NOW, 7, REALM);
+        let text = nonces(1).issue(NOW, 7, REALM, here());
         for at in 0..text.len() {
             for character in [b'A', b'_', b'"', b'=', 0xff] {
                 let mut changed = text;
                 changed[at] = character;
-                assert!(changed == text || nonces(1).open(&changed, REALM).is_none());
+                assert!(changed == text || nonces(1).open(&changed, REALM, here()).is_none());
             }
         }
-        assert_eq!(nonces(1).open(&text[..35], REALM), None);
-        assert_eq!(nonces(1).open(b"", REALM), None);
+        assert_eq!(nonces(1).open(&text[..35], REALM, here()), None);
+        assert_eq!(nonces(1).open(b"", REALM, here()), None);
     }
 
     #[test]

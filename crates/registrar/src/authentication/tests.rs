@@ -43,6 +43,11 @@ fn usual() -> Authenticator {
     authenticator(&KEY, Algorithms::SHA256_MD5)
 }
 
+/// Where the phone is.
+fn here() -> Source {
+    Source::of("192.0.2.1".parse().unwrap())
+}
+
 /// A REGISTER of `user` with this header line, if any.
 fn register(user: &str, line: &str) -> OwnedMessage {
     request("REGISTER", "sip:example.com", "sip:x@elsewhere.org", &format!("sip:{user}@example.com"), line)
@@ -61,7 +66,7 @@ fn check(
     now: WallTime,
     request: &OwnedMessage,
 ) -> Result<AddressOfRecord, Rejection> {
-    authenticator.check(now, request.view(), Challenger::Server, &Directory)
+    authenticator.check(now, request.view(), Challenger::Server, &here(), &Directory)
 }
 
 fn challenged(result: Result<AddressOfRecord, Rejection>) -> Challenged {
@@ -151,7 +156,7 @@ fn a_proxy_asks_with_407_and_reads_its_own_header() {
     let invite =
         |line: &str| request("INVITE", "sip:bob@example.com", "sip:alice@example.com", "sip:b@x", line);
     let ask = |proxy: &mut Authenticator, line: &str| {
-        proxy.check(NOW, invite(line).view(), Challenger::Proxy, &Directory)
+        proxy.check(NOW, invite(line).view(), Challenger::Proxy, &here(), &Directory)
     };
     let first = challenged(ask(&mut proxy, ""));
     let nonce = nonce_of(&first);
@@ -230,6 +235,142 @@ fn an_old_nonce_is_stale_and_its_successor_is_accepted() {
     assert!(stale.values.iter().all(|value| value.windows(10).any(|part| part == b"stale=true")));
     let line = answer(&nonce_of(&stale)).line();
     assert_eq!(check(&mut server, later, &register("alice", &line)), Ok(aor("alice")));
+}
+
+#[test]
+fn a_phone_that_moves_to_another_address_is_asked_once_more_and_not_for_its_password() {
+    let mut server = usual();
+    let there = Source::of("198.51.100.7".parse().unwrap());
+    let at = |server: &mut Authenticator, source, line: &str| {
+        server.check(NOW, register("alice", line).view(), Challenger::Server, &source, &Directory)
+    };
+    let nonce = nonce(&mut server, NOW);
+    let line = answer(&nonce).line();
+
+    let stale = challenged(at(&mut server, there, &line));
+
+    assert_eq!((stale.is_stale, stale.cause), (true, Cause::ForeignNonce));
+    let line = answer(&nonce_of(&stale)).line();
+    assert_eq!(at(&mut server, there, &line), Ok(aor("alice")));
+}
+
+/// Keeps account of one sender; passwords are looked at while `is_patient`.
+struct Account {
+    is_patient: bool,
+    told: std::cell::RefCell<Vec<String>>,
+}
+
+impl Account {
+    fn note(&self, what: &str, username: &[u8], realm: &[u8]) {
+        let (username, realm) = (String::from_utf8_lossy(username), String::from_utf8_lossy(realm));
+        self.told.borrow_mut().push(format!("{what} {username}@{realm}"));
+    }
+}
+
+impl Sender for Account {
+    fn source(&self) -> Source {
+        here()
+    }
+
+    fn may_try(&self, username: &[u8], realm: &[u8]) -> Result<(), Duration> {
+        self.note("try", username, realm);
+        if self.is_patient { Ok(()) } else { Err(Duration::from_secs(7)) }
+    }
+
+    fn wrong(&self, username: &[u8], realm: &[u8]) {
+        self.note("wrong", username, realm);
+    }
+
+    fn right(&self, username: &[u8], realm: &[u8]) {
+        self.note("right", username, realm);
+    }
+}
+
+#[test]
+fn account_is_kept_of_each_password_that_was_looked_at_and_of_nothing_else() {
+    let mut server = usual();
+    let stranger = authenticator(&NonceKey::new([9; 32]), Algorithms::MD5);
+    let (nonce, foreign) = (
+        nonce(&mut server, NOW),
+        nonce_of(&challenged(check(&mut { stranger }, NOW, &register("alice", "")))),
+    );
+    let account = Account { is_patient: true, told: Default::default() };
+    let lines = [
+        String::new(),
+        answer(&foreign).line(),
+        Answer { password: "guess", ..answer(&nonce) }.line(),
+        Answer { username: "al\"x", password: "guess", ..answer(&nonce) }.line(),
+        Answer { algorithm: Algorithm::Sha512_256, password: "guess", ..answer(&nonce) }.line(),
+        answer(&nonce).line(),
+        answer(&nonce).line(),
+    ];
+    for line in lines {
+        let request = register("alice", &line);
+        let _seen_by_its_account =
+            server.check(NOW, request.view(), Challenger::Server, &account, &Directory);
+    }
+
+    let told = account.told.into_inner();
+    let (alice, other) = ("alice@example.com", "al\"x@example.com");
+    let expected = [
+        format!("try {alice}"),
+        format!("wrong {alice}"),
+        format!("try {other}"),
+        format!("wrong {other}"),
+        format!("try {alice}"),
+        format!("try {alice}"),
+        format!("right {alice}"),
+        format!("try {alice}"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn who_has_to_wait_learns_nothing_of_the_password() {
+    let mut server = usual();
+    let nonce = nonce(&mut server, NOW);
+    let account = Account { is_patient: false, told: Default::default() };
+    for password in ["secret", "guess"] {
+        let line = Answer { password, ..answer(&nonce) }.line();
+        let refused =
+            server.check(NOW, register("alice", &line).view(), Challenger::Server, &account, &Directory);
+
+        assert_eq!(refused, Err(Rejection::SlowedDown { retry_after: Duration::from_secs(7) }));
+        assert_eq!(refused.unwrap_err().status(), 503);
+    }
+    assert!(
+        check(&mut server, NOW, &register("alice", &answer(&nonce).line())).is_ok(),
+        "nothing was used up"
+    );
+}
+
+#[test]
+fn an_attempt_that_another_server_judges_is_told_from_what_proves_nothing() {
+    let mut server = usual();
+    let nonce = nonce(&mut server, NOW);
+    let there = Source::of("198.51.100.7".parse().unwrap());
+    let is_attempt = |source, line: &str| {
+        let request = register("alice", line);
+        server.attempt(NOW, request.view(), Challenger::Server, source, &Directory).is_some()
+    };
+    let good = answer(&nonce).line();
+
+    assert!(is_attempt(here(), &good));
+    assert!(!is_attempt(there, &good) && !is_attempt(here(), ""));
+    assert!(!is_attempt(here(), &good.replace("=MD5", "=SHA-512-256")));
+    assert!(!is_attempt(here(), &good.replace("realm=\"example.com\"", "realm=\"example.org\"")));
+}
+
+#[test]
+fn a_wrong_password_with_a_nonce_sent_elsewhere_proves_nothing() {
+    let mut server = usual();
+    let nonce = nonce(&mut server, NOW);
+    let wrong = register("alice", &Answer { password: "guess", ..answer(&nonce) }.line());
+    let there = Source::of("198.51.100.7".parse().unwrap());
+
+    let refused = server.check(NOW, wrong.view(), Challenger::Server, &there, &Directory);
+    assert_eq!(challenged(refused).cause, Cause::ForeignNonce);
+    assert_eq!(challenged(check(&mut server, NOW, &wrong)).cause, Cause::WrongCredentials);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Pool settings: ranges, and what must fit together.
 
-use model::limits;
+use model::{IpNetwork, limits};
 
 use super::Check;
 use crate::{
@@ -16,6 +16,7 @@ pub(super) fn check(check: &mut Check<'_>) {
         check_takeover(check, pool);
         check_digest(check, pool);
         check_emergency(check, pool);
+        check_bans(check, pool);
         if let Some(role) = pool.role {
             check_effects(check, pool, role);
         }
@@ -136,6 +137,43 @@ fn check_emergency(check: &mut Check<'_>, pool: &Pool) {
     }
 }
 
+fn check_bans(check: &mut Check<'_>, pool: &Pool) {
+    let (first, longest) = (pool.settings.number("ban_s"), pool.settings.number("ban_max_s"));
+    if first > longest {
+        let message = format!("ban_s is {first}, above ban_max_s, which is {longest}");
+        let at = place(pool, ["ban_s", "ban_max_s"]);
+        check.report(Rule::BanOrder, at, &pool.subject, message, "order them: ban_s <= ban_max_s");
+    }
+    let Some(list) = &pool.settings.ban_exempt else { return };
+    if list.value.len() > limits::BAN_EXEMPT_MAX {
+        let message = format!("{} exempt networks, at most {}", list.value.len(), limits::BAN_EXEMPT_MAX);
+        return check.report(Rule::BanExempt, list.at, &pool.subject, message, "join neighbouring ones");
+    }
+    let mut before: Vec<IpNetwork> = Vec::new();
+    for text in &list.value {
+        match text.value.parse::<IpNetwork>() {
+            Err(error) => {
+                let message = format!("ban_exempt: \"{}\": {error}", shorten(&text.value));
+                let remedy = "write an address, or a network like \"192.0.2.0/24\" or \"2001:db8::/32\"";
+                check.report(Rule::BanExempt, text.at, &pool.subject, message, remedy);
+            }
+            Ok(network) if before.contains(&network) => {
+                let message = format!("{network} is exempt twice");
+                check.report(Rule::BanExempt, text.at, &pool.subject, message, "remove one of them");
+            }
+            Ok(network) => {
+                if network.is_everything() {
+                    let message =
+                        format!("{network}: nobody is ever banned, and guessing is not slowed down");
+                    let remedy = "name the networks of gateways and border controllers only";
+                    check.report(Rule::BanExemptAll, text.at, &pool.subject, message, remedy);
+                }
+                before.push(network);
+            }
+        }
+    }
+}
+
 fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
     let keys = &pool.settings.keys;
     for setting in NumberSetting::ALL.iter().filter(|setting| !setting.applies_to(role)) {
@@ -148,6 +186,7 @@ fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
         ("branch_recovery", role == Role::Branch),
         ("emergency_numbers", role.homes_users()),
         ("call_records", role.homes_users()),
+        ("ban_exempt", role.speaks_sip()),
     ];
     for (key, has_effect) in others {
         if !has_effect {

@@ -45,8 +45,8 @@ impl From<Event<'_>> for Seen {
         match event {
             Event::Datagram { peer, bytes } => Self::Datagram { peer, bytes: bytes.to_vec() },
             Event::Message { peer, bytes, names } => Self::Message { peer, bytes, names },
-            Event::Malformed { peer, bytes, error } => Self::Malformed { peer, bytes, error },
-            Event::Closed { peer, reason, unsent } => Self::Closed { peer, reason, unsent },
+            Event::Malformed { peer, bytes, error, .. } => Self::Malformed { peer, bytes, error },
+            Event::Closed { peer, reason, unsent, .. } => Self::Closed { peer, reason, unsent },
             Event::ConnectFailed { peer, reason, unsent } => Self::ConnectFailed { peer, reason, unsent },
             Event::SendFailed { peer, reason } => Self::SendFailed { peer, reason },
         }
