@@ -1,8 +1,8 @@
 //! Measures the hot store on this disk: commands per second, processor time per command, memory per contact,
 //! and what it takes to copy everything to another store.
 //!
-//! `cargo run -p store --example hot_rate [DIRECTORY]`; the directory must not exist and is removed
-//! afterwards.
+//! `cargo run -p store --example hot_rate [DIRECTORY [CONTACTS]]`; the directory must not exist and is removed
+//! afterwards; 100,000 contacts unless told otherwise.
 
 use std::{
     env, fs,
@@ -22,7 +22,7 @@ use model::{PoolName, WallTime};
 use registrar::{Command, Outcome};
 use store::{HotCursor, HotError, HotStore, SingleVoterHotStore, conformance};
 
-const USERS: u64 = 100_000;
+const CONTACTS: u64 = 100_000;
 /// Ticks of the processor times in /proc: fixed at 100 by the kernel's interface.
 const TICKS_PER_SECOND: f64 = 100.0;
 const NOW: WallTime = WallTime::from_secs(1_800_000_000);
@@ -30,9 +30,11 @@ const NOW: WallTime = WallTime::from_secs(1_800_000_000);
 fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1);
     let directory = arguments.next().map_or_else(|| env::temp_dir().join("tandem-hot-rate"), PathBuf::from);
-    if arguments.next().as_deref() == Some("reopen") {
-        return reopen(&directory);
-    }
+    let users = match arguments.next().as_deref() {
+        Some("reopen") => return reopen(&directory),
+        Some(number) => number.parse().context("CONTACTS is a whole number")?,
+        None => CONTACTS,
+    };
     anyhow::ensure!(!directory.exists(), "{} exists: remove it or name another", directory.display());
     let store = SingleVoterHotStore::open(&directory)?;
     let home = PoolName::new("east")?;
@@ -43,13 +45,13 @@ fn main() -> anyhow::Result<()> {
         (3, 1_024, "refresh, 1,024 outstanding"),
     ] {
         let commands: Vec<_> =
-            (0..USERS).map(|number| conformance::register(&home, number, cseq, NOW)).collect();
+            (0..users).map(|number| conformance::register(&home, number, cseq, NOW)).collect();
         measure(&store, &commands, outstanding, name)?;
     }
-    lookups(&store, &home);
+    lookups(&store, &home, users);
     copies(&store, &home, &directory)?;
     drop(store);
-    println!("{:28} {:>12}", "disk, octets per contact", size_of(&directory)? / USERS);
+    println!("{:28} {:>12}", "disk, octets per contact", size_of(&directory)? / users);
     let status = Process::new(env::current_exe()?).arg(&directory).arg("reopen").status()?;
     anyhow::ensure!(status.success(), "reopening failed");
     fs::remove_dir_all(&directory)?;
@@ -120,8 +122,8 @@ impl Answers {
     }
 }
 
-fn lookups(store: &impl HotStore, home: &PoolName) {
-    let users: Vec<_> = (0..USERS).map(conformance::user).collect();
+fn lookups(store: &impl HotStore, home: &PoolName, users: u64) {
+    let users: Vec<_> = (0..users).map(conformance::user).collect();
     let begun = Instant::now();
     let found: usize = users.iter().map(|user| store.lookup(home, user, NOW).len()).sum();
     let each = begun.elapsed().as_secs_f64() * 1e6 / f64::from(u32::try_from(found).unwrap_or(u32::MAX));
