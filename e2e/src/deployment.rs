@@ -399,6 +399,19 @@ impl Deployment {
         Ok(found.and_then(|entry| entry.get("service")?.as_str()).map(ToOwned::to_owned))
     }
 
+    /// A counter of a server.
+    ///
+    /// Errors: `tandem pool status` fails, or there is no such counter.
+    pub fn counter(&self, server: &str, name: &str) -> Result<u64> {
+        let json = self.tandem(&["pool", "status", "--output", "json"], b"")?.json()?;
+        let is_server = |entry: &&Value| entry.get("server").and_then(Value::as_str) == Some(server);
+        let asked = json.as_array().into_iter().flatten().find(is_server);
+        let counters = asked.and_then(|asked| asked.pointer("/status/counters")?.as_array());
+        let is_it = |pair: &&Value| pair.get(0).and_then(Value::as_str) == Some(name);
+        let found = counters.into_iter().flatten().find(is_it);
+        found.and_then(|pair| pair.get(1)?.as_u64()).with_context(|| format!("no counter {name} of {server}"))
+    }
+
     /// Waits until `server` says that it serves a home pool this way; `None`: not at all.
     ///
     /// Errors: not within `limit`.

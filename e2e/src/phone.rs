@@ -141,6 +141,7 @@ struct State {
     md5_only: bool,
     /// Whether its Contact leaves the transport open.
     is_contact_plain: bool,
+    supported: String,
     register_call_id: String,
     register_cseq: u32,
     is_lost: bool,
@@ -215,6 +216,7 @@ impl Phone {
                 challenges: HashMap::new(),
                 md5_only: false,
                 is_contact_plain: false,
+                supported: "path".to_owned(),
                 register_call_id: fresh(),
                 register_cseq: 0,
                 is_lost: false,
@@ -261,6 +263,26 @@ impl Phone {
         self.line.state().is_contact_plain = true;
     }
 
+    /// Names the extensions that its REGISTERs say it supports, from now on.
+    pub fn set_supported(&self, extensions: &str) {
+        extensions.clone_into(&mut self.line.state().supported);
+    }
+
+    /// Begins to register anew, as after a restart: with another Call-ID.
+    pub fn restart_registration(&self) {
+        let mut state = self.line.state();
+        (state.register_call_id, state.register_cseq) = (fresh(), 0);
+    }
+
+    /// Registers its contact as one flow of a device (RFC 5626).
+    ///
+    /// Errors: no final response in time.
+    pub fn register_flow(&self, expires: u32, instance: &str, reg_id: u32) -> Result<Answer> {
+        let contact = format!("<{}>;+sip.instance=\"<{instance}>\";reg-id={reg_id}", self.contact());
+        let registration = Registration { contacts: vec![contact], expires: Some(expires), cseq: None };
+        self.register_with(&registration, ANSWER_WITHIN)
+    }
+
     /// Uses another password from now on, and forgets the nonces it has.
     pub fn set_password(&self, password: &str) {
         *self.line.password.lock().unwrap_or_else(PoisonError::into_inner) = password.to_owned();
@@ -294,6 +316,7 @@ impl Phone {
         let line = &self.line;
         let aor = line.aor();
         let (call_id, tag) = (line.state().register_call_id.clone(), fresh());
+        let supported = line.state().supported.clone();
         let uri = "sip:example.com";
         let build = |cseq: u32| {
             let mut request = Message::new(format!("REGISTER {uri} SIP/2.0"))
@@ -302,7 +325,7 @@ impl Phone {
                 .with("To", format!("<{aor}>"))
                 .with("Call-ID", &call_id)
                 .with("CSeq", format!("{cseq} REGISTER"))
-                .with("Supported", "path");
+                .with("Supported", &supported);
             for contact in &registration.contacts {
                 request = request.with("Contact", contact);
             }
@@ -329,10 +352,16 @@ impl Phone {
     ///
     /// Errors: no final response in time.
     pub fn message_with(&self, to: &str, text: &str, headers: &[(&str, &str)]) -> Result<Answer> {
-        let uri = format!("sip:{to}@example.com");
+        self.message_to_uri(&format!("sip:{to}@example.com"), text, headers)
+    }
+
+    /// The same to any URI.
+    ///
+    /// Errors: no final response in time.
+    pub fn message_to_uri(&self, uri: &str, text: &str, headers: &[(&str, &str)]) -> Result<Answer> {
         let (call_id, tag) = (fresh(), fresh());
-        self.line.ask("MESSAGE", &uri, ANSWER_WITHIN, |attempt| {
-            let mut request = self.line.outside("MESSAGE", &uri, &call_id, &tag, attempt);
+        self.line.ask("MESSAGE", uri, ANSWER_WITHIN, |attempt| {
+            let mut request = self.line.outside("MESSAGE", uri, &call_id, &tag, attempt);
             request = request.with("Content-Type", "text/plain");
             for (name, value) in headers {
                 request = request.with(name, *value);

@@ -41,6 +41,14 @@ impl Protocol {
         }
     }
 
+    /// Whether it is over TLS.
+    pub const fn is_secure(self) -> bool {
+        match self {
+            Self::Tls | Self::Wss => true,
+            Self::Udp | Self::Tcp | Self::Ws => false,
+        }
+    }
+
     /// Whether the transport delivers or reports; decides retransmission timers (RFC 3261 section 17).
     pub const fn is_reliable(self) -> bool {
         match self {

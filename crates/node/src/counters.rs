@@ -61,6 +61,8 @@ counters! {
     stun_answered,
     /// Datagrams that began like STUN and could not be answered.
     stun_dropped,
+    /// Connections of phones closed because nothing came within Flow-Timer and its grace (RFC 5626).
+    flows_silent,
     /// Connections closed at once because there were too many.
     connections_refused,
     /// Datagrams dropped because their source is banned.

@@ -12,6 +12,7 @@ mod call_records;
 mod forward;
 mod held;
 mod journeys;
+mod keep_alives;
 pub mod legs;
 mod location;
 pub mod mail;
@@ -38,7 +39,7 @@ use proxy::Proxy;
 use registrar::{Command, OkHeaders, authentication::Authenticator};
 use sip::Index;
 use transaction::Transactions;
-use transport::{BindError, Event, Inbox, ShardConfig};
+use transport::{BindError, CloseReason, Event, Inbox, ShardConfig};
 
 use crate::{HomeIndex, Shared, authority::AuthorityGuard, clock, storm::Storm};
 use answers::Answers;
@@ -224,8 +225,11 @@ impl Shard {
                 self.malformed_stream(peer, &bytes, error, is_accepted)
             }
             Event::Closed { peer, reason, is_accepted, .. } => {
+                if reason == CloseReason::Silent {
+                    self.shared.counters.flows_silent.add();
+                }
                 self.blame(&peer, &reason, is_accepted);
-                self.flow_closed(turn, &peer)
+                self.flow_closed(turn, &peer);
             }
             Event::ConnectFailed { peer, .. } => {
                 self.sent.never_connected(&peer);
@@ -243,9 +247,14 @@ impl Shard {
                     self.registered(turn, waiting, outcome);
                 }
             }
-            Mail::Send { to, bytes } => {
-                let _lost_like_a_datagram = self.sockets.send(&to, &bytes);
+            Mail::Send { to, bytes, from } => {
+                if self.sockets.send(&to, &bytes).is_err()
+                    && let Some(mailer) = self.others.get(usize::from(from))
+                {
+                    mailer.post(Mail::NotSent { to });
+                }
             }
+            Mail::NotSent { to } => self.flow_failed(turn, &to),
             Mail::Response { from, bytes } => self.response(turn, from, &bytes),
             Mail::BindingsChanged { aor, cause } => self.bindings_changed(turn, &aor, cause),
             Mail::Tls(tls) => self.sockets.set_tls(*tls),

@@ -363,9 +363,18 @@ impl Context {
             487 if is_timer_c => Final::Own(408),
             // The call went elsewhere, whatever the phone says now.
             _ if is_late => Final::Own(408),
-            // Meant for us, who know the flows of the device; nobody beyond us may see it (RFC 5626 section
-            // 11.5).
+            // Meant for us where we know the flows of the device; no endpoint may see it (RFC 5626 section
+            // 11.5). Inside a dialog a 480 would end the call, a 500 only the attempt (RFC 5057 section 5.1).
             430 if is_device => Final::Own(480),
+            430 => match &self.phase {
+                Phase::Open(open) if !open.knows_flows => {
+                    let is_inside_dialog = open.request.view().to().is_ok_and(|to| to.tag().is_some());
+                    Final::Own(if is_inside_dialog { 500 } else { 480 })
+                }
+                Phase::Open(_) | Phase::Accepted | Phase::Abandoned | Phase::Over => {
+                    Final::Received(Arc::clone(response))
+                }
+            },
             _ => Final::Received(Arc::clone(response)),
         };
         self.branch_ended(now, key, response, shared);

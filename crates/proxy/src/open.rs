@@ -19,6 +19,8 @@ pub(crate) struct Open {
     /// Our side towards the caller, when we stay on the path.
     pub(crate) record_route: Option<Arc<Leg>>,
     pub(crate) routing: Routing,
+    /// Whether who sent it may see a 430.
+    pub(crate) knows_flows: bool,
     pub(crate) mark: LoopMark,
     pub(crate) responses: Responses,
     /// Why no new branch may start, if so.
@@ -47,7 +49,8 @@ pub(crate) enum Stop {
 impl Open {
     /// The targets in the order in which they will be tried, none of them tried yet.
     pub(crate) fn new(incoming: Incoming, settings: &Settings) -> Self {
-        let Incoming { server: _, request, leg, record_route, routing, targets, diversions } = incoming;
+        let Incoming { server: _, request, leg, record_route, routing, knows_flows, targets, diversions } =
+            incoming;
         let mark = LoopMark::of(request.view(), settings.loop_key);
         let breadth = incoming_breadth(request.view(), settings);
         let is_invite = request.view().method() == Method::Invite;
@@ -58,6 +61,7 @@ impl Open {
             request,
             record_route: record_route.then_some(leg),
             routing,
+            knows_flows,
             mark,
             responses: Responses::default(),
             stop: None,

@@ -173,21 +173,14 @@ fn is_received_on(uri: &Uri<'_>, from: &Peer) -> bool {
         Some(token) => {
             let is_named = token.eq_ignore_ascii_case(from.protocol.uri_token().as_bytes());
             // A SIPS URI says tcp and means TLS over it (RFC 3261 section 26.2.2); so it is with WebSocket.
-            is_named || (is_secure(from.protocol) && token.eq_ignore_ascii_case(plain_token(from.protocol)))
+            is_named || (from.protocol.is_secure() && token.eq_ignore_ascii_case(plain_token(from.protocol)))
         }
-        None if is_sips => is_secure(from.protocol),
+        None if is_sips => from.protocol.is_secure(),
         None => from.protocol == Protocol::Udp,
     };
     let is_plain = matches!(from.protocol, Protocol::Udp | Protocol::Tcp);
     let default_port = if is_sips && is_plain { Protocol::Tls } else { from.protocol }.default_port();
     is_transport && uri.port.unwrap_or(default_port) == from.local.port()
-}
-
-const fn is_secure(protocol: Protocol) -> bool {
-    match protocol {
-        Protocol::Tls | Protocol::Wss => true,
-        Protocol::Udp | Protocol::Tcp | Protocol::Ws => false,
-    }
 }
 
 const fn plain_token(protocol: Protocol) -> &'static [u8] {

@@ -5,6 +5,9 @@ use sip::{HeaderError, Message, ResponseBuilder, UriError};
 
 use crate::{ForwardError, ProxyError};
 
+/// Why a request with a SIPS URI reaches nobody (RFC 5630 section 6.3).
+const SIPS_NOT_ALLOWED: &[u8] = b"380 tandem \"SIPS Not Allowed\"";
+
 /// Why a request is not forwarded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reject {
@@ -56,6 +59,10 @@ pub enum Reject {
         /// Seconds until another attempt makes sense.
         retry_after_s: u32,
     },
+    /// The request asks for TLS all the way, and the user's devices have registered without: 480 with Warning
+    /// 380. Source: RFC 5630 section 5.3.
+    #[error("no device of the user is reached by TLS all the way")]
+    SipsNotAllowed,
     /// A CANCEL for a request that is not known: 481.
     #[error("there is no such call or transaction")]
     NoSuchTransaction,
@@ -90,7 +97,7 @@ impl Reject {
             Self::BadExtension { .. } => 420,
             Self::FlowFailed => 430,
             Self::MaxBreadthExceeded => 440,
-            Self::TemporarilyUnavailable | Self::Unreachable { .. } => 480,
+            Self::TemporarilyUnavailable | Self::Unreachable { .. } | Self::SipsNotAllowed => 480,
             Self::NoSuchTransaction => 481,
             Self::LoopDetected => 482,
             Self::TooManyHops => 483,
@@ -120,6 +127,7 @@ impl Reject {
             | Self::FlowFailed
             | Self::TemporarilyUnavailable
             | Self::Unreachable { .. }
+            | Self::SipsNotAllowed
             | Self::NoSuchTransaction
             | Self::Busy
             | Self::Terminated
@@ -156,6 +164,7 @@ pub fn reject_response(request: Message<'_>, reject: &Reject, to_tag: &[u8], out
     let retry_after_s;
     let mut builder = ResponseBuilder::new(request, reject.status(), reason.as_bytes()).to_tag(to_tag);
     match reject {
+        Reject::SipsNotAllowed => builder = builder.header("Warning", SIPS_NOT_ALLOWED),
         Reject::BadExtension { unsupported } => builder = builder.header("Unsupported", unsupported),
         Reject::ServiceUnavailable { retry_after_s: seconds }
         | Reject::Unreachable { retry_after_s: seconds } => {

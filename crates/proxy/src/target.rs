@@ -62,6 +62,9 @@ pub struct Incoming {
     pub record_route: bool,
     /// What of the received Route was ours: [`crate::Preprocessed::routing`].
     pub routing: Routing,
+    /// Whether a 430 may be passed on to who sent it: a proxy that knows the flows of devices, never an
+    /// endpoint (RFC 5626 section 11.5).
+    pub knows_flows: bool,
     /// Where it may go, in any order.
     pub targets: Vec<Target>,
     /// Where an INVITE goes when these do not take it.

@@ -100,6 +100,7 @@ pub(crate) fn incoming(request: &Arc<OwnedMessage>, targets: Vec<Target>) -> Inc
         leg: leg(Protocol::Udp, "192.0.2.100:5060"),
         record_route: false,
         routing: Routing::default(),
+        knows_flows: true,
         targets,
         diversions: None,
     }

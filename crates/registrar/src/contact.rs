@@ -34,9 +34,10 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// Keeps what a Contact value says; `reg-id` only where Outbound applies, and never without an instance.
+    /// Keeps what a Contact value says; `reg-id` only where Outbound applies, and never without an instance:
+    /// elsewhere it is ignored, whatever it says (RFC 5626 section 6).
     ///
-    /// Errors: `TooLong` above `limits::CONTACT_BYTES_MAX`, `Header` for an unreadable `reg-id`.
+    /// Errors: `TooLong` above `limits::CONTACT_BYTES_MAX`, `Header` for an unreadable `reg-id` that counts.
     pub fn new(address: NameAddr<'_>, is_outbound: bool) -> Result<Self, RegisterError> {
         let too_long = RegisterError::TooLong { header: HeaderId::Contact, max: limits::CONTACT_BYTES_MAX };
         let malformed = HeaderError::Malformed { header: HeaderId::Contact };
@@ -60,18 +61,19 @@ impl Contact {
             if parameter.name.eq_ignore_ascii_case(b"+sip.instance") {
                 instance = start..end;
             } else if parameter.name.eq_ignore_ascii_case(b"reg-id") {
-                reg_id = Some(read_reg_id(value).ok_or(malformed)?);
+                reg_id = Some(value);
             }
         }
         if text.len() > limits::CONTACT_BYTES_MAX {
             return Err(too_long);
         }
         let offset = |at: usize| u16::try_from(at).map_err(|_| too_long.clone());
+        let reg_id = reg_id.filter(|_| is_outbound && !instance.is_empty());
         Ok(Self {
             uri_end: offset(address.uri_bytes.len())?,
             instance_start: offset(instance.start)?,
             instance_end: offset(instance.end)?,
-            reg_id: if is_outbound && !instance.is_empty() { reg_id } else { None },
+            reg_id: reg_id.map(|value| read_reg_id(value).ok_or(malformed)).transpose()?,
             q: address.q().unwrap_or(Q_DEFAULT),
             text: text.into(),
         })
@@ -213,7 +215,7 @@ mod tests {
         let bare = contact("sip:a@h;q=broken;reg-id=1");
         assert_eq!((bare.q, bare.instance(), bare.reg_id()), (1_000, None, None));
         for bad in ["0", "2147483648", "-1", "x", "\"\""] {
-            let value = format!("<sip:a@h>;reg-id={bad}");
+            let value = format!("<sip:a@h>;reg-id={bad};+sip.instance=\"<urn:x:1>\"");
             let refused = Contact::new(NameAddr::parse(value.as_bytes()).unwrap(), true);
             assert_eq!(refused.unwrap_err().status(), 400, "{bad}");
         }

@@ -375,8 +375,12 @@ mod tests {
 
     #[test]
     fn reg_id_without_instance_is_ignored_and_with_another_contact_refused() {
-        let alone = read(&register("c", 1, &["Contact: <sip:a@h>;reg-id=1", "Supported: outbound"])).unwrap();
-        assert!(!alone.is_outbound());
+        for alone in ["<sip:a@h>;reg-id=1", "<sip:a@h>;reg-id=0", "<sip:a@h>;+sip.instance=\"\";reg-id=x"] {
+            let contact = format!("Contact: {alone}");
+            let alone = read(&register("c", 1, &[&contact, "Supported: outbound"])).unwrap();
+            assert!(!alone.is_outbound());
+            assert_eq!(registration(alone).contacts[0].contact.reg_id(), None, "{contact}");
+        }
 
         let flow = "Contact: <sip:a@h>;+sip.instance=\"<i>\";reg-id=1";
         assert_eq!(read(&register("c", 1, &[flow, "Contact: <sip:b@h>"])), Err(RegisterError::SeveralFlows));

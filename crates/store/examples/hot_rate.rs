@@ -1,8 +1,8 @@
 //! Measures the hot store on this disk: commands per second, processor time per command, memory per contact,
 //! and what it takes to copy everything to another store.
 //!
-//! `cargo run -p store --example hot_rate [DIRECTORY [CONTACTS]]`; the directory must not exist and is removed
-//! afterwards; 100,000 contacts unless told otherwise.
+//! `cargo run -p store --example hot_rate [DIRECTORY [CONTACTS]]`; the directory must not exist and is
+//! removed afterwards; 100,000 contacts unless told otherwise.
 
 use std::{
     env, fs,

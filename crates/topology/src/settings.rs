@@ -24,6 +24,9 @@ pub struct PoolSettings {
     pub expires_max_s: u32,
     /// Contacts one user may have registered at once; more gets 403.
     pub devices_per_user_max: u16,
+    /// How often at least phones with Outbound send keep-alives over TCP and TLS, in seconds: Flow-Timer; 0 =
+    /// they are not told. RFC 5626 section 4.4.
+    pub flow_timer_s: u32,
     /// Algorithms offered in challenges, in this order; never empty, none twice. RFC 8760 section 2.3.
     pub digest_algorithms: Vec<DigestAlgorithm>,
     /// How long a nonce is accepted before the challenge is repeated with `stale=true`.
@@ -81,6 +84,7 @@ impl Default for PoolSettings {
             expires_default_s: 600,
             expires_max_s: 3_600,
             devices_per_user_max: limits::DEVICES_PER_USER_DEFAULT,
+            flow_timer_s: 120,
             digest_algorithms: vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
             nonce_lifetime_s: 1_800,
             message_bytes_max: 65_535,
@@ -182,7 +186,7 @@ macro_rules! number {
 
 impl NumberSetting {
     /// Every such setting, in the order of the documentation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         number!(expires_min_s, 10, 86_400, Role::homes_users),
         number!(expires_default_s, 10, 86_400, Role::homes_users),
         number!(expires_max_s, 10, 604_800, Role::homes_users),
@@ -196,6 +200,7 @@ impl NumberSetting {
                 settings.devices_per_user_max = u16::try_from(value).unwrap_or(limits::DEVICES_PER_USER_MAX);
             },
         },
+        number!(flow_timer_s, 0, 3_600, Role::homes_users),
         number!(nonce_lifetime_s, 30, 86_400, Role::speaks_sip),
         number!(message_bytes_max, 4_096, 65_535, Role::speaks_sip),
         number!(udp_request_bytes_max, 500, 65_535, Role::speaks_sip),

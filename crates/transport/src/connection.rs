@@ -68,6 +68,9 @@ pub(crate) struct Connection<'a, S> {
     /// Since when the first message, or the rest of a message, is due.
     due_since: Option<Instant>,
     last_octet: Instant,
+    last_heard: Instant,
+    /// What the far end has promised: see [`crate::Shard::expect_within`].
+    heard_within: Option<Duration>,
     /// See [`Hub::poll_room`].
     waits_in_turn: u64,
     timer: Pin<Box<Sleep>>,
@@ -119,6 +122,8 @@ impl<'a, S> Connection<'a, S> {
             is_proven: !is_accepted,
             due_since: is_accepted.then_some(now),
             last_octet: now,
+            last_heard: now,
+            heard_within: None,
             waits_in_turn: 0,
             timer: Box::pin(sleep(at.hub.settings.half_open_max)),
         }
@@ -130,7 +135,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Future for Connection<'_, S> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let this = self.get_mut();
-        match this.at.link.poll_order(cx) {
+        let (order, heard_within) = this.at.link.poll_order(cx);
+        this.heard_within = heard_within;
+        match order {
             Order::Serve => {}
             Order::CloseAfterFlush => this.begin_flushing(),
             Order::Close => return Poll::Ready(CloseReason::ClosedHere),
@@ -208,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     fn receive(&mut self, bytes: &[u8]) -> bool {
         let Attachment { hub, link, peer, is_accepted } = self.at;
         let now = Instant::now();
-        self.last_octet = now;
+        (self.last_octet, self.last_heard) = (now, now);
         let (mut has_frame, mut is_proven, mut fits) = (false, false, true);
         let names = &self.names;
         let result = self.framing.feed(bytes, |frame| {
@@ -292,11 +299,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let settings = &self.at.hub.settings;
         match self.phase {
             Phase::Serving => {
-                let idle = after(self.last_octet, settings.idle_max);
-                match self.due_since.map(|since| after(since, settings.half_open_max)) {
-                    Some(slow) if slow < idle => (slow, CloseReason::TooSlow),
-                    Some(_) | None => (idle, CloseReason::Idle),
-                }
+                let idle = (after(self.last_octet, settings.idle_max), CloseReason::Idle);
+                let slow =
+                    self.due_since.map(|since| (after(since, settings.half_open_max), CloseReason::TooSlow));
+                let silent =
+                    self.heard_within.map(|within| (after(self.last_heard, within), CloseReason::Silent));
+                let sooner = |first: (Instant, CloseReason), other: (Instant, CloseReason)| {
+                    if other.0 < first.0 { other } else { first }
+                };
+                slow.into_iter().chain(silent).fold(idle, sooner)
             }
             Phase::Malformed { since } => (after(since, settings.half_open_max), CloseReason::Malformed),
             Phase::Flushing { since, end } => (after(since, settings.half_open_max), end.reason()),

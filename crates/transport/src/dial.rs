@@ -141,7 +141,7 @@ async fn until_stopped<W: Future>(
 ) -> Result<W::Output, Stop> {
     let mut timer = Box::pin(sleep(limit));
     poll_fn(|cx| {
-        match at.link.poll_order(cx) {
+        match at.link.poll_order(cx).0 {
             // A flushing close waits for the connection, so that what was sent still arrives.
             Order::Serve | Order::CloseAfterFlush => {}
             Order::Close => return Poll::Ready(Err(Stop::ClosedHere)),

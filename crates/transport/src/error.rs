@@ -164,6 +164,9 @@ pub enum CloseReason {
     /// No octet for `Settings::idle_max`.
     #[error("idle")]
     Idle,
+    /// The far end was not heard within the time of [`crate::Shard::expect_within`].
+    #[error("silent")]
+    Silent,
     /// The handshake, the first message or the rest of a message did not come within
     /// `Settings::half_open_max`.
     #[error("too slow")]

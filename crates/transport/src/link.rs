@@ -4,6 +4,7 @@ use std::{
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ struct State {
     /// Taken by the task, not yet by the socket.
     in_flight: usize,
     task: Option<Waker>,
+    /// Within which time the far end has promised to be heard again and again.
+    heard_within: Option<Duration>,
 }
 
 /// What the shard wants of the connection.
@@ -34,7 +37,13 @@ pub(crate) enum Order {
 
 impl Link {
     pub(crate) const fn new() -> Self {
-        Self(Mutex::new(State { order: Order::Serve, waiting: Vec::new(), in_flight: 0, task: None }))
+        Self(Mutex::new(State {
+            order: Order::Serve,
+            waiting: Vec::new(),
+            in_flight: 0,
+            task: None,
+            heard_within: None,
+        }))
     }
 
     /// Adds octets to be written, `header` first; above `bytes_max` in all, orders the end of the connection.
@@ -71,14 +80,24 @@ impl Link {
         self.state().order == Order::Serve
     }
 
-    /// The order in force; wakes the task when it changes or something is to be written.
-    pub(crate) fn poll_order(&self, cx: &Context<'_>) -> Order {
+    /// Expects something of the far end within this time, again and again.
+    pub(crate) fn expect_within(&self, within: Duration) {
+        let mut state = self.state();
+        if state.heard_within != Some(within) {
+            state.heard_within = Some(within);
+            wake(state);
+        }
+    }
+
+    /// The order in force, and within which time the far end has to be heard; wakes the task when one of them
+    /// changes or something is to be written.
+    pub(crate) fn poll_order(&self, cx: &Context<'_>) -> (Order, Option<Duration>) {
         let mut state = self.state();
         match &mut state.task {
             Some(known) => known.clone_from(cx.waker()),
             None => state.task = Some(cx.waker().clone()),
         }
-        state.order
+        (state.order, state.heard_within)
     }
 
     /// Adds the octets of an answer that the task itself gives; false when they are too many.

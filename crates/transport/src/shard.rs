@@ -437,6 +437,14 @@ impl Shard {
         }
     }
 
+    /// Closes a connection from now on whenever nothing was received over it for `within`: its far end has
+    /// promised keep-alives (RFC 5626 section 4.4). Does nothing when it is closed or of another shard.
+    pub fn expect_within(&self, flow: FlowId, within: Duration) {
+        if let Some(link) = self.flows.link(flow) {
+            link.expect_within(within);
+        }
+    }
+
     /// The far end of an open connection, for a flow token; `None` when it is closed, closing or of another
     /// shard.
     pub fn peer(&self, flow: FlowId) -> Option<Peer> {

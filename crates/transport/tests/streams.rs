@@ -12,7 +12,7 @@ mod common;
 use std::{net::SocketAddr, time::Duration};
 
 use common::{Seen, Server, any, expect, message, run};
-use model::{FlowId, Protocol, limits};
+use model::{FlowId, Peer, Protocol, limits};
 use sip::FramingError;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -230,6 +230,39 @@ fn an_idle_connection_is_closed_and_one_that_has_spoken_waits_longer_than_half_o
 
         assert_eq!(server.closed(peer.flow).await, (CloseReason::Idle, 0));
         assert!(spoken.elapsed() >= Duration::from_millis(100));
+    });
+}
+
+#[test]
+fn a_connection_whose_far_end_promised_to_be_heard_is_closed_when_it_is_silent() {
+    run(async {
+        let mut server = Server::start(tcp());
+        let (mut silent, mut pinging) = (phone(&server).await, phone(&server).await);
+        for stream in [&mut silent, &mut pinging] {
+            stream.write_all(&message("")).await.unwrap();
+        }
+        let mut peers = Vec::new();
+        for seen in server.many(2).await {
+            let Seen::Message { peer, .. } = seen else { panic!("{seen:?}") };
+            server.shard.expect_within(peer.flow, Duration::from_millis(400));
+            peers.push(peer);
+        }
+        let quiet = silent.local_addr().unwrap();
+        let (quiet, lively): (Vec<Peer>, Vec<Peer>) =
+            peers.into_iter().partition(|peer| peer.remote == quiet);
+        let (quiet, lively) = (quiet[0], lively[0]);
+
+        let pings = tokio::spawn(async move {
+            while pinging.write_all(b"\r\n\r\n").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        // What we send is no sign of life of the far end.
+        server.shard.send(&quiet, b"OPTIONS sip:a SIP/2.0\r\n\r\n").unwrap();
+
+        assert_eq!(server.closed(quiet.flow).await, (CloseReason::Silent, 0));
+        assert_eq!(server.shard.peer(lively.flow), Some(lively));
+        pings.abort();
     });
 }
 

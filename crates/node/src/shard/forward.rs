@@ -52,6 +52,7 @@ impl Shard {
             leg,
             record_route,
             routing,
+            knows_flows: *origin != Origin::Phone,
             targets,
             diversions,
         };
@@ -71,9 +72,11 @@ impl Shard {
         match from.protocol {
             Protocol::Udp => {
                 let contact = request.addresses(sip::HeaderId::Contact).next().and_then(Result::ok);
-                contact.is_some_and(|contact| {
-                    let host = contact.uri().ok().and_then(|uri| uri.host_address());
-                    host.is_some_and(|host| host != from.remote.ip())
+                contact.and_then(|contact| contact.uri().ok()).is_some_and(|uri| {
+                    // Who asks for Outbound is reached where it sends from (RFC 5626 section 5.3.2).
+                    let port = uri.port.unwrap_or(Protocol::Udp.default_port());
+                    let is_elsewhere = uri.parameters.has(b"ob") && port != from.remote.port();
+                    uri.host_address() != Some(from.remote.ip()) || is_elsewhere
                 })
             }
             Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => *origin == Origin::Phone,

@@ -92,10 +92,12 @@ impl Legs {
         })
     }
 
-    /// A Path or Route value that leads to this flow through our internal listener.
-    pub fn path(&self, peer: &Peer, tokens: &FlowTokens) -> Option<String> {
+    /// A Path value that leads to this flow through our internal listener; with `ob` only where the phone
+    /// itself is at its other end (RFC 5626 section 5.1).
+    pub fn path(&self, peer: &Peer, tokens: &FlowTokens, is_first_hop: bool) -> Option<String> {
         let listener = self.listeners.iter().find(|listener| listener.is_internal)?;
-        Some(format!("<sip:{}@{};transport=tls;lr;ob>", tokens.write(peer), listener.address))
+        let ob = if is_first_hop { ";ob" } else { "" };
+        Some(format!("<sip:{}@{};transport=tls;lr{ob}>", tokens.write(peer), listener.address))
     }
 
     /// Whether a host is the address or a name of this server, with the port and transport of a listener.

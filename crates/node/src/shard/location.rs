@@ -9,10 +9,16 @@ use std::{
 use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, Protocol};
 use proxy::{Diversions, Reject, Routing, Target};
+use registrar::Bindings;
 use sip::{Message, Scheme, Uri};
 use siphasher::sip::SipHasher13;
 
-use super::{Origin, Shard, Turn, by_copy::is_for_registrar, sending_on::is_new_call};
+use super::{
+    Origin, Shard, Turn,
+    by_copy::is_for_registrar,
+    reach::{is_sips_uri, with_sips},
+    sending_on::is_new_call,
+};
 use crate::shared::Place;
 
 /// Where a request goes.
@@ -57,15 +63,20 @@ impl Shard {
     ) -> Result<Located, Reject> {
         let Some(user) = self.shared.directory.user(aor) else { return Err(Reject::NotFound) };
         let retry_after_s = self.settings.proxy.retry_after_s;
+        let is_sips = is_sips_uri(request_uri);
         match self.place_of(turn, user.home) {
             Place::Here(_) => {
-                let phones = self.targets(aor, &self.shared.bindings(user.home, aor), turn.now);
-                self.phones_or_wishes(turn, aor, request, phones)
+                let bindings = self.shared.bindings(user.home, aor);
+                let phones = self.targets(aor, &bindings, is_sips, turn.now);
+                let located = self.phones_or_wishes(turn, aor, request, phones);
+                if is_sips { by_tls_only(located, &bindings) } else { located }
             }
             Place::ByCopy if is_for_registrar(request) => Err(Reject::ServiceUnavailable { retry_after_s }),
             Place::ByCopy => {
-                let phones = self.open_targets(aor, &self.shared.bindings(user.home, aor), turn.now);
-                let located = self.phones_or_wishes(turn, aor, request, phones)?;
+                let bindings = self.shared.bindings(user.home, aor);
+                let phones = self.open_targets(aor, &bindings, is_sips, turn.now);
+                let located = self.phones_or_wishes(turn, aor, request, phones);
+                let located = if is_sips { by_tls_only(located, &bindings) } else { located }?;
                 self.shared.counters.requests_by_copy.add();
                 Ok(located)
             }
@@ -140,6 +151,20 @@ impl Shard {
         let leg = self.legs.by_protocol(protocol, remote).ok_or(Reject::NotFound)?;
         Ok((NextHop::Address { protocol, remote }, leg))
     }
+}
+
+/// Where a request with a SIPS URI goes: who sends it on keeps asking for TLS, and where a user has only
+/// phones without it, the caller is told so (RFC 5630 section 5.3).
+fn by_tls_only(located: Result<Located, Reject>, bindings: &Bindings) -> Result<Located, Reject> {
+    let mut located = match located {
+        Err(Reject::TemporarilyUnavailable) if !bindings.is_empty() => return Err(Reject::SipsNotAllowed),
+        located => located?,
+    };
+    let later = located.diversions.iter_mut().flat_map(|diversions| diversions.targets_mut());
+    for target in located.targets.iter_mut().chain(later) {
+        target.request_uri = with_sips(&target.request_uri);
+    }
+    Ok(located)
 }
 
 fn protocol_of(uri: &Uri<'_>) -> Protocol {

@@ -23,6 +23,13 @@ pub enum Mail {
         to: Peer,
         /// What.
         bytes: Bytes,
+        /// The shard to be told when the flow is gone.
+        from: u16,
+    },
+    /// What another shard was to send to this peer does not leave: the flow is gone.
+    NotSent {
+        /// The peer.
+        to: Peer,
     },
     /// A response that another shard received for a request of this one.
     Response {
@@ -68,7 +75,10 @@ impl Mailer {
             // Who has a connection open is not listened to all the same.
             Mail::Banned(_) => true,
             // A change that is not told is found a minute later at the latest.
-            Mail::Send { .. } | Mail::Response { .. } | Mail::BindingsChanged { .. } => true,
+            Mail::Send { .. }
+            | Mail::NotSent { .. }
+            | Mail::Response { .. }
+            | Mail::BindingsChanged { .. } => true,
             Mail::Outcomes(..) | Mail::Tls(_) | Mail::Stop => false,
         };
         if !(may_be_lost && waiting.len() >= limits::COMMANDS_WAITING_MAX) {

@@ -62,13 +62,17 @@ impl Shard {
                 }
                 let is_retried =
                     |passed: &Passed| is_owner_failure(passed, status) && may_have_moved(turn, passed);
-                match passed_on.filter(is_retried) {
-                    Some(passed) => self.owner_failed(turn, server, &passed),
-                    None => {
-                        self.call_answered(server, status);
-                        let _ended_meanwhile = self.transactions.respond(turn.now, server, status, response);
-                    }
+                if let Some(passed) = passed_on.as_ref().filter(|passed| is_retried(passed)) {
+                    return self.owner_failed(turn, server, passed);
                 }
+                let response = match &passed_on {
+                    Some(passed) if passed.request.view().method() == Method::Register => {
+                        self.with_flow_timer(&passed.from, status, response)
+                    }
+                    Some(_) | None => response,
+                };
+                self.call_answered(server, status);
+                let _ended_meanwhile = self.transactions.respond(turn.now, server, status, response);
             }
             Output::Unreachable { server, request, is_unsent } => {
                 self.unreachable(turn, server, request.view(), is_unsent);
@@ -184,7 +188,7 @@ impl Shard {
             Ok(()) => {}
             Err(SendError::OtherShard { shard }) => {
                 if let Some(mailer) = self.others.get(usize::from(shard)) {
-                    mailer.post(Mail::Send { to, bytes });
+                    mailer.post(Mail::Send { to, bytes, from: self.number });
                 }
             }
             Err(SendError::Closed | SendError::QueueFull | SendError::NoSocket) => {

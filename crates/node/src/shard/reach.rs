@@ -15,6 +15,11 @@ use super::{
 };
 use crate::{FlowTokens, TokenFlow};
 
+/// Scheme of a URI.
+const SIP: &[u8] = b"sip:";
+/// Scheme of a URI that asks for TLS all the way.
+const SIPS: &[u8] = b"sips:";
+
 /// Where a request leaves for a phone.
 struct Way {
     next_hop: NextHop,
@@ -24,18 +29,36 @@ struct Way {
     through: Option<ServerName>,
 }
 
+impl Way {
+    /// Whether the next hop is reached by TLS; what is beyond a server of ours, that server sees to.
+    fn is_secure(&self) -> bool {
+        match &self.next_hop {
+            NextHop::Flow(Peer { protocol, .. }) | NextHop::Address { protocol, .. } => protocol.is_secure(),
+            NextHop::Server(_) => true,
+        }
+    }
+}
+
 impl Shard {
     /// The targets that a user's bindings stand for, in the order in which they are tried: by q, direct ones
     /// first.
     ///
     /// What leads through a server that is silent is left out where anything else is known: a call does not
     /// wait for a dead server, and phones that it alone can reach are reached by nobody.
-    pub(super) fn targets(&self, aor: &AddressOfRecord, bindings: &Bindings, now: Instant) -> Vec<Target> {
-        let mut ways: Vec<_> = self.ways(bindings).collect();
+    ///
+    /// `is_sips`: whether the request asks for TLS all the way; then only contacts that do so too are meant.
+    pub(super) fn targets(
+        &self,
+        aor: &AddressOfRecord,
+        bindings: &Bindings,
+        is_sips: bool,
+        now: Instant,
+    ) -> Vec<Target> {
+        let mut ways: Vec<_> = self.ways(bindings, is_sips).collect();
         if ways.iter().any(|(_, way)| self.is_open(way, now)) {
             ways.retain(|(_, way)| self.is_open(way, now));
         }
-        in_order(aor, ways)
+        in_order(aor, ways, is_sips)
     }
 
     /// The same, without what leads through a server that is silent: nothing of it is left to wait for.
@@ -43,9 +66,11 @@ impl Shard {
         &self,
         aor: &AddressOfRecord,
         bindings: &Bindings,
+        is_sips: bool,
         now: Instant,
     ) -> Vec<Target> {
-        in_order(aor, self.ways(bindings).filter(|(_, way)| self.is_open(way, now)).collect())
+        let ways = self.ways(bindings, is_sips).filter(|(_, way)| self.is_open(way, now));
+        in_order(aor, ways.collect(), is_sips)
     }
 
     /// The phone of these that a dialog knows by `contact`; `None` where none of them is it, or it is reached
@@ -61,8 +86,17 @@ impl Shard {
         Some(Target { next_hop, request_uri, routes, q: 1_000, device: None, leg, diversion: None })
     }
 
-    fn ways<'a>(&self, bindings: &'a Bindings) -> impl Iterator<Item = (&'a Binding, Way)> {
-        bindings.iter().filter_map(|binding| Some((binding, self.way(binding)?)))
+    /// The ways to contacts that may get the request: one with a SIPS URI goes to SIPS contacts only, and
+    /// SIPS contacts get nothing but by TLS (RFC 5630 section 5.3).
+    fn ways<'a>(&self, bindings: &'a Bindings, is_sips: bool) -> impl Iterator<Item = (&'a Binding, Way)> {
+        bindings.iter().filter_map(move |binding| {
+            let is_bound_sips = is_sips_uri(binding.uri());
+            if is_sips && !is_bound_sips {
+                return None;
+            }
+            let way = self.way(binding)?;
+            (!is_bound_sips || way.is_secure()).then_some((binding, way))
+        })
     }
 
     /// Whether a way leads through nobody who does not answer.
@@ -108,11 +142,20 @@ impl Shard {
         Some(Way { next_hop, leg, routes, through })
     }
 
+    /// Whether a connection of this boot is known to have closed; other shards know their own.
+    pub(super) fn is_closed(&self, peer: &Peer) -> bool {
+        peer.protocol != Protocol::Udp
+            && peer.flow.shard() == self.number
+            && self.sockets.peer(peer.flow).is_none()
+    }
+
     /// Towards the phone at the other end of a flow of this server.
     fn over_own_flow(&self, flow: FlowView<'_>, contact: &[u8]) -> Option<Way> {
         let peer = match flow.peer.protocol {
             Protocol::Udp => Peer { remote: datagram_address(contact, flow.peer.remote), ..flow.peer },
-            Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss if flow.boot == self.shared.boot => {
+            Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss
+                if flow.boot == self.shared.boot && !self.is_closed(&flow.peer) =>
+            {
                 flow.peer
             }
             Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => return None,
@@ -143,16 +186,60 @@ impl Shard {
 }
 
 /// Targets in the order in which they are tried: by q, direct ones first.
-fn in_order(aor: &AddressOfRecord, mut ways: Vec<(&Binding, Way)>) -> Vec<Target> {
+fn in_order(aor: &AddressOfRecord, mut ways: Vec<(&Binding, Way)>, is_sips: bool) -> Vec<Target> {
     ways.sort_by_key(|(binding, way)| (Reverse(binding.q()), way.through.is_some(), way.routes.len()));
     let target = |(binding, way): (&Binding, Way)| Target {
         next_hop: way.next_hop,
-        request_uri: Bytes::copy_from_slice(binding.uri()),
+        request_uri: if is_sips {
+            Bytes::copy_from_slice(binding.uri())
+        } else {
+            without_sips(binding.uri())
+        },
         routes: way.routes,
         q: binding.q(),
-        device: binding.reg_id().and(binding.instance()).map(|instance| device_of(aor, instance)),
+        device: Some(device_of(aor, binding.instance().unwrap_or(binding.uri()))),
         leg: way.leg,
         diversion: None,
     };
     ways.into_iter().map(target).collect()
+}
+
+/// Whether a URI asks for TLS all the way.
+pub(super) fn is_sips_uri(uri: &[u8]) -> bool {
+    uri.get(..SIPS.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(SIPS))
+}
+
+/// A contact for a request that does not ask for TLS all the way: never a SIPS URI (RFC 5630 section 5.3).
+fn without_sips(contact: &[u8]) -> Bytes {
+    match contact.get(SIPS.len()..) {
+        Some(rest) if is_sips_uri(contact) => Bytes::from([b"sip:", rest].concat()),
+        Some(_) | None => Bytes::copy_from_slice(contact),
+    }
+}
+
+/// The same URI, asking for TLS all the way; other schemes than sip stay.
+pub(super) fn with_sips(uri: &Bytes) -> Bytes {
+    match uri.split_at_checked(SIP.len()) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(SIP) => Bytes::from([SIPS, rest].concat()),
+        Some(_) | None => uri.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_asks_for_tls_or_not_and_is_the_same_besides() {
+        let contact = Bytes::from_static(b"SIPS:bob@192.0.2.9;x=sips:");
+
+        assert!(is_sips_uri(&contact));
+        assert_eq!(without_sips(&contact), &b"sip:bob@192.0.2.9;x=sips:"[..]);
+        assert_eq!(with_sips(&without_sips(&contact)), &b"sips:bob@192.0.2.9;x=sips:"[..]);
+        for other in ["sip:a@b", "tel:+1", "sip", ""] {
+            assert!(!is_sips_uri(other.as_bytes()));
+            assert_eq!(without_sips(other.as_bytes()), other);
+        }
+        assert_eq!(with_sips(&Bytes::from_static(b"tel:+1")), &b"tel:+1"[..]);
+    }
 }

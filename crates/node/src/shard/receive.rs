@@ -87,6 +87,7 @@ impl Shard {
             | CloseReason::System(_)
             | CloseReason::Tls(_)
             | CloseReason::Idle
+            | CloseReason::Silent
             | CloseReason::WriteQueueFull
             | CloseReason::UpgradeRefused => return,
         };

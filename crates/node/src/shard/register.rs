@@ -12,13 +12,14 @@ use registrar::{
     RegisterSettings, UserChange, authentication::Challenger, check_extensions, read_register_of,
     reg_event::Cause,
 };
-use sip::{Message, OwnedMessage, ResponseBuilder, Rewrite, reason_phrase};
+use sip::{HeaderId, Message, OwnedMessage, ResponseBuilder, Rewrite, reason_phrase};
 use store::{HotError, HotStore};
 use topology::Role;
 use tracing::warn;
 
 use super::{
-    Origin, Shard, Turn, held::Held, location::Located, mail::Mail, passed_on::Passed, respond::hexadecimal,
+    Origin, Shard, Turn, held::Held, keep_alives::FlowTimer, location::Located, mail::Mail,
+    passed_on::Passed, respond::hexadecimal,
 };
 use crate::{HomeIndex, clock, storm};
 
@@ -318,6 +319,10 @@ impl Shard {
                 .header("Feature-Caps", says.resiliency.as_bytes())
                 .header("Warning", says.warning.as_bytes()),
         };
+        if reply.is_direct && self.expects_keep_alives(&reply.register, &reply.from) {
+            let timer = self.settings.flow_timer.as_ref();
+            builder = builder.header("Flow-Timer", timer.map(FlowTimer::value).unwrap_or_default());
+        }
         builder.write_to(&mut self.out);
     }
 
@@ -374,7 +379,7 @@ impl Shard {
     }
 
     /// As the edge of a second flow: to the owner, with a Path back to this flow (RFC 5626 section 5.1, RFC
-    /// 3327).
+    /// 3327 section 5.2; decision 0008 says why a phone need not say that it supports Path).
     fn pass_on(
         &mut self,
         turn: &Turn<'_>,
@@ -390,7 +395,8 @@ impl Shard {
             return self.unavailable(server, view, Duration::from_secs(RETRY_AFTER_WRITE_S));
         }
         let next = self.shared.topology().servers_of(owner).next().map(|server| server.name.clone());
-        let path = self.legs.path(&from, &self.shared.tokens);
+        let is_first_hop = view.values(HeaderId::Via).nth(1).is_none();
+        let path = self.legs.path(&from, &self.shared.tokens, is_first_hop);
         let (Some(next), Some(path), Some(leg)) = (next, path, self.legs.internal()) else {
             return self.reject(server, view, &Reject::ServerInternal);
         };

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use bans::Offence;
 use bytes::Bytes;
-use model::{AddressOfRecord, Leg, NextHop, Peer, Protocol, ServerName, ServerTransaction};
+use model::{AddressOfRecord, Leg, NextHop, Peer, ServerName, ServerTransaction};
 use proxy::{Preprocessed, Reject, Routing, Target, preprocess, validate_checked};
 use registrar::authentication::{Challenger, Rejection};
 use sip::{HeaderId, Message, Method, OwnedMessage, Scheme, Uri, digest::Credentials};
 
-use super::{Origin, Shard, Turn, held::Held, location::Located, passed_on::Passed, sending_on::is_new_call};
+use super::{
+    Origin, Shard, Turn, held::Held, location::Located, passed_on::Passed, reach::is_sips_uri,
+    sending_on::is_new_call,
+};
 use crate::{FlowTokens, flow_token::TokenFlow};
 
 /// What an OPTIONS learns of this server.
@@ -259,11 +262,14 @@ impl Shard {
         // Only who is on the way of a dialog, or a server of ours, may say over which flow or to which
         // address.
         let may_direct = *origin != Origin::Phone || self.is_of_our_dialog(origin, request, found);
-        if may_direct
-            && let Some(token) = found.flow_token().and_then(FlowTokens::token_in)
-            && let Some(target) = self.flow_target(token, from, found)?
-        {
-            return Ok(Located::of(vec![target]));
+        if may_direct && let Some(token) = found.flow_token().and_then(FlowTokens::token_in) {
+            let target = match self.flow_target(token, from, found) {
+                Err(Reject::FlowFailed) => Some(self.target_past_flow(turn, origin, request, found)?),
+                target => target?,
+            };
+            if let Some(target) = target {
+                return Ok(Located::of(vec![target]));
+            }
         }
         if let Some(route) = found.routes.first() {
             if !may_direct {
@@ -289,7 +295,8 @@ impl Shard {
 
     /// The target that a flow token of ours names; `None` when it names the flow that the request came over.
     ///
-    /// Errors: 403 for a forged token, 430 when the flow is gone.
+    /// Errors: 403 for a forged token, 430 when the flow is gone, 480 where the request asks for TLS all the
+    /// way and the flow has none.
     fn flow_target(
         &self,
         token: &[u8],
@@ -301,18 +308,46 @@ impl Shard {
             Some(TokenFlow::Gone) => Err(Reject::FlowFailed),
             Some(TokenFlow::Alive(peer)) if peer.flow == from.flow && peer.remote == from.remote => Ok(None),
             // Of this boot, and closed since (RFC 5626 section 5.3.1). Other shards know their own flows.
-            Some(TokenFlow::Alive(peer))
-                if peer.protocol != Protocol::Udp
-                    && peer.flow.shard() == self.number
-                    && self.sockets.peer(peer.flow).is_none() =>
-            {
-                Err(Reject::FlowFailed)
+            Some(TokenFlow::Alive(peer)) if self.is_closed(&peer) => Err(Reject::FlowFailed),
+            Some(TokenFlow::Alive(peer)) if is_sips_uri(&found.request_uri) && !peer.protocol.is_secure() => {
+                Err(Reject::SipsNotAllowed)
             }
             Some(TokenFlow::Alive(peer)) => {
                 let leg = self.legs.towards(&peer, false).ok_or(Reject::FlowFailed)?;
                 Ok(Some(single(NextHop::Flow(peer), &found.request_uri, leg)))
             }
         }
+    }
+
+    /// The way past a flow that is gone: another one of the same phone, registered since or besides.
+    ///
+    /// Errors: 430 for those who know other flows of the phone, which are servers; to endpoints 500 inside a
+    /// dialog and 480 else (RFC 5626 section 11.5, RFC 5057 section 5.1).
+    fn target_past_flow(
+        &self,
+        turn: &Turn<'_>,
+        origin: &Origin,
+        request: Message<'_>,
+        found: &Preprocessed<'_>,
+    ) -> Result<Target, Reject> {
+        let is_inside_dialog = request.to().is_ok_and(|to| to.tag().is_some());
+        let other = || {
+            let aor = self.own_user(&request.to().ok()?.uri().ok()?)?;
+            let user = self.shared.directory.user(&aor)?;
+            let bindings = self.shared.bindings(user.home, &aor);
+            self.open_target_at(&bindings, &found.request_uri, turn.now)
+        };
+        if is_inside_dialog
+            && found.routes.is_empty()
+            && let Some(target) = other()
+        {
+            return Ok(target);
+        }
+        Err(match origin {
+            Origin::Server(_) => Reject::FlowFailed,
+            Origin::Phone if is_inside_dialog => Reject::ServerInternal,
+            Origin::Phone => Reject::TemporarilyUnavailable,
+        })
     }
 
     /// The user of ours that a URI names: in a domain of ours, or at an address of this server.

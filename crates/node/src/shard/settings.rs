@@ -19,6 +19,7 @@ use registrar::{
 use sip::digest::Algorithm;
 use topology::{CallRecords, PoolSettings, Topology};
 
+use super::keep_alives::FlowTimer;
 use crate::{Directory, EmergencyNumbers, Shared, clock, shared::service_name};
 
 /// Settings of the machines, the same in every shard but for their seeds.
@@ -37,6 +38,8 @@ pub struct ShardSettings {
     pub(super) says: ModeHeaders,
     /// Terms of subscriptions to registrations.
     pub(super) subscribe: SubscribeSettings,
+    /// What phones with Outbound are told about keep-alives.
+    pub(super) flow_timer: Option<FlowTimer>,
     /// How registrations are shortened so that they do not end together.
     pub(super) expiry_spread: ExpirySpread,
     /// Latency up to which nothing is put off.
@@ -78,6 +81,7 @@ impl ShardSettings {
             udp_request_bytes_max: usize::try_from(pool.udp_request_bytes_max).unwrap_or(usize::MAX),
             says: ModeHeaders::of(shared),
             subscribe: SubscribeSettings::default(),
+            flow_timer: FlowTimer::of(pool.flow_timer_s),
             expiry_spread: ExpirySpread {
                 percent: pool.expires_spread_percent,
                 min_s: pool.expires_min_s,

@@ -7,7 +7,7 @@ use model::ServerTransaction;
 
 use crate::{
     BranchFailure, Incoming, ProxyError, Settings, Target,
-    testing::{Bench, CALLER, incoming, request, target, targets, values},
+    testing::{Bench, CALLER, incoming, message, request, target, targets, values},
 };
 
 fn breadths(bench: &Bench) -> Vec<String> {
@@ -237,6 +237,28 @@ fn rfc_5626_a_caller_never_sees_430_when_all_flows_of_the_device_failed() {
     let mut between = Bench::inviting(&[1000]);
     between.answer(0, 430);
     assert_eq!(between.statuses(), [430], "who does not know the flows passes it on to who does");
+}
+
+#[test]
+fn rfc_5626_an_endpoint_never_sees_430_inside_a_dialog_or_outside() {
+    for (to, expected) in [("<sip:bob@example.com>", 480), ("<sip:bob@example.com>;tag=b1", 500)] {
+        let received = message(&format!(
+            "MESSAGE sip:bob@192.0.2.9 SIP/2.0
+            Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bKcaller
+            From: <sip:alice@example.com>;tag=a1
+            To: {to}
+            Call-ID: call-1@192.0.2.1
+            CSeq: 7 MESSAGE
+            Max-Forwards: 70
+            Content-Length: 0"
+        ));
+        let mut bench = Bench::new();
+
+        bench.start(Incoming { knows_flows: false, ..incoming(&received, targets(&[1000])) });
+        bench.answer(0, 430);
+
+        assert_eq!(bench.statuses(), [expected], "{to}");
+    }
 }
 
 #[test]
