@@ -142,6 +142,8 @@ struct State {
     /// Whether its Contact leaves the transport open.
     is_contact_plain: bool,
     supported: String,
+    /// What stands in Contact of its calls instead of what it registers.
+    gruu: Option<String>,
     register_call_id: String,
     register_cseq: u32,
     is_lost: bool,
@@ -217,6 +219,7 @@ impl Phone {
                 md5_only: false,
                 is_contact_plain: false,
                 supported: "path".to_owned(),
+                gruu: None,
                 register_call_id: fresh(),
                 register_cseq: 0,
                 is_lost: false,
@@ -266,6 +269,11 @@ impl Phone {
     /// Names the extensions that its REGISTERs say it supports, from now on.
     pub fn set_supported(&self, extensions: &str) {
         extensions.clone_into(&mut self.line.state().supported);
+    }
+
+    /// Puts a GRUU of its own into the Contact of its calls (RFC 5627 section 4.4).
+    pub fn use_gruu(&self, gruu: &str) {
+        self.line.state().gruu = Some(gruu.to_owned());
     }
 
     /// Begins to register anew, as after a restart: with another Call-ID.
@@ -375,8 +383,15 @@ impl Phone {
     ///
     /// Errors: no final response in time.
     pub fn call(&self, to: &str) -> Result<Result<Call, Answer>> {
+        self.call_uri(&format!("sip:{to}@example.com"))
+    }
+
+    /// The same to any URI.
+    ///
+    /// Errors: no final response in time.
+    pub fn call_uri(&self, uri: &str) -> Result<Result<Call, Answer>> {
         let call_id = fresh();
-        let answer = self.line.invite(to, &call_id, ANSWER_WITHIN)?;
+        let answer = self.line.invite(uri, &call_id, ANSWER_WITHIN)?;
         if !(200..300).contains(&answer.status) {
             return Ok(Err(answer));
         }
@@ -391,8 +406,8 @@ impl Phone {
         let uri = format!("sip:{to}@example.com");
         let call_id = fresh();
         let caller = std::thread::spawn({
-            let (line, to, call_id) = (Arc::clone(&line), to.to_owned(), call_id.clone());
-            move || line.invite(&to, &call_id, ANSWER_WITHIN)
+            let (line, uri, call_id) = (Arc::clone(&line), uri.clone(), call_id.clone());
+            move || line.invite(&uri, &call_id, ANSWER_WITHIN)
         });
         let (invite, _) = crate::wait_for("ringing", ANSWER_WITHIN, || {
             let state = line.state();
@@ -514,6 +529,12 @@ impl Line {
             return address;
         }
         format!("{address};transport={}", self.via.parameter())
+    }
+
+    /// The Contact URI of its dialogs.
+    fn dialog_contact(&self) -> String {
+        let gruu = self.state().gruu.clone();
+        gruu.unwrap_or_else(|| self.contact())
     }
 }
 

@@ -16,6 +16,8 @@ pub const VIAS_MAX: usize = 70;
 pub const ADDRESS_OF_RECORD_BYTES_MAX: usize = 256;
 /// Octets of one Contact URI with its parameters. More: 400.
 pub const CONTACT_BYTES_MAX: usize = 1_024;
+/// Octets of a device's instance that goes into its public GRUU. More: it has none.
+pub const GRUU_INSTANCE_BYTES_MAX: usize = 128;
 /// Octets of all Path values of one registration. More: 400.
 pub const PATH_BYTES_MAX: usize = 2_048;
 /// Octets of a Call-ID kept with a binding. More: 400.

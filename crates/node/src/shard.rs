@@ -10,6 +10,7 @@ mod authentication;
 mod by_copy;
 mod call_records;
 mod forward;
+mod gruu;
 mod held;
 mod journeys;
 mod keep_alives;
@@ -133,7 +134,7 @@ impl Shard {
             passed_on: PassedOn::default(),
             held: HeldRequests::default(),
             calls: CallsBegun::new(settings.call_records()),
-            reg_event: Subscriptions::new(settings.steer_phones_per_s, 1),
+            reg_event: Subscriptions::new(settings.steer_phones_per_s, 1, None),
             storm: Storm::new(settings.latency_target),
             mailer,
             others: Vec::new(),
@@ -159,7 +160,8 @@ impl Shard {
 
     /// Runs until [`Mail::Stop`]. `others` are the mailboxes of all shards, by number.
     pub async fn run(mut self, others: Vec<Mailer>) {
-        self.reg_event = Subscriptions::new(self.settings.steer_phones_per_s, others.len());
+        let gruus = self.settings.gives_gruus.then_some(self.shared.gruus);
+        self.reg_event = Subscriptions::new(self.settings.steer_phones_per_s, others.len(), gruus);
         self.others = others;
         let mut inbox = Inbox::new();
         while !self.is_stopping {

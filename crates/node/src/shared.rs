@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use model::{AddressOfRecord, Instant, PoolName, ServerName};
 use pairing::{Authority, Contact, OwnerLink, Parties, RequestDecision, Service, Standing, decide_request};
-use registrar::Bindings;
+use registrar::{Bindings, Gruus};
 use store::{HotStore, SingleVoterHotStore, SqliteUserStore};
 use tokio::sync::watch;
 use topology::{BranchRecovery, Pool, Role, SecondRegistration, Server, Topology};
@@ -62,6 +62,8 @@ pub struct Shared {
     pub user_news: watch::Sender<u64>,
     /// Flow tokens of this server.
     pub tokens: FlowTokens,
+    /// GRUUs, good on all servers of the deployment.
+    pub gruus: Gruus,
     /// The key of nonces, the same on all servers of the deployment.
     pub nonce_key: [u8; 32],
     /// Highest nonce counts seen, for all shards.

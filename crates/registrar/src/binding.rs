@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use smallvec::SmallVec;
 
 use crate::{
-    Contact, FlowView, Octets, Registration,
+    Contact, FlowView, GruuSeries, Octets, Registration,
     contact::{ContactKey, is_same_instance, slice, some_if_any},
     path,
 };
@@ -19,7 +19,12 @@ pub type Bindings = SmallVec<[Binding; 2]>;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Binding(Arc<Record>);
 
-/// All text stands in one allocation: URI, parameters, Call-ID, path, flow.
+/// Set in `q_and_mark` where the series of GRUUs stands at the end of the text.
+const HAS_GRUUS: u16 = 0x8000;
+/// Octets of a series of GRUUs: when it began, and the CSeq.
+const GRUUS_BYTES: usize = 12;
+
+/// All text stands in one allocation: URI, parameters, Call-ID, path, flow, series of GRUUs.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     bytes: Octets,
@@ -27,7 +32,7 @@ struct Record {
     expires_at_s: u32,
     cseq: u32,
     reg_id: Option<NonZeroU32>,
-    q: u16,
+    q_and_mark: u16,
     uri_end: u16,
     instance_start: u16,
     instance_end: u16,
@@ -45,6 +50,7 @@ impl Binding {
         registration: &Registration,
         expires_s: u32,
         now: WallTime,
+        gruus: GruuSeries,
     ) -> Option<Self> {
         let path = registration.path.encoded();
         let length = contact.text.len() + registration.call_id.len() + path.len();
@@ -59,13 +65,17 @@ impl Binding {
         if let Some(flow) = &registration.flow {
             flow.view().encode(&mut bytes);
         }
+        let has_gruus = contact.instance().is_some();
+        if has_gruus {
+            push_gruus(gruus, &mut bytes);
+        }
         Some(Self(Arc::new(Record {
             bytes: bytes.into(),
             updated_at: now,
             expires_at_s: seconds_rounded_up(now).saturating_add(expires_s),
             cseq: registration.cseq,
             reg_id: contact.reg_id,
-            q: contact.q,
+            q_and_mark: if has_gruus { contact.q | HAS_GRUUS } else { contact.q },
             uri_end: contact.uri_end,
             instance_start: contact.instance_start,
             instance_end: contact.instance_end,
@@ -87,7 +97,7 @@ impl Binding {
 
     /// Preference in thousandths, 0 to 1,000; 1,000 when the phone did not say.
     pub fn q(&self) -> u16 {
-        self.0.q
+        self.0.q_and_mark & !HAS_GRUUS
     }
 
     /// The value of `+sip.instance`, usually `<urn:uuid:...>`: which device this is.
@@ -117,7 +127,7 @@ impl Binding {
 
     /// The flow it was registered over; `None` when another server registered it, which is then in the path.
     pub fn flow(&self) -> Option<FlowView<'_>> {
-        FlowView::decode(self.0.bytes.get(usize::from(self.0.path_end)..)?)
+        FlowView::decode(self.0.parts_behind_path()?.0)
     }
 
     /// When that REGISTER was taken up, or a moment after what it replaced where that was later by the clock
@@ -139,6 +149,22 @@ impl Binding {
     /// Seconds until it ends, as a 200 OK says them; at least 1, as 0 would mean removed.
     pub fn expires_in_s(&self, now: WallTime) -> u32 {
         self.0.expires_at_s.saturating_sub(seconds_rounded_up(now)).max(1)
+    }
+
+    /// Which temporary GRUUs of its device are good; the same for all contacts of the device.
+    pub fn gruus(&self) -> GruuSeries {
+        let series = self.0.parts_behind_path().and_then(|(_, gruus)| read_gruus(gruus));
+        series.unwrap_or(GruuSeries::NONE)
+    }
+
+    /// Begins another series of temporary GRUUs.
+    pub(crate) fn set_gruus(&mut self, gruus: GruuSeries) {
+        let Some((_, former)) = self.0.parts_behind_path() else { return };
+        let kept = self.0.bytes.len().saturating_sub(former.len());
+        let mut bytes = self.0.bytes.get(..kept).unwrap_or_default().to_vec();
+        push_gruus(gruus, &mut bytes);
+        let q_and_mark = self.0.q_and_mark | HAS_GRUUS;
+        self.0 = Arc::new(Record { bytes: bytes.into(), q_and_mark, ..Record::clone(&self.0) });
     }
 
     /// Whether both are of one device: the same instance, or the same binding where there is none.
@@ -194,14 +220,32 @@ impl Binding {
 }
 
 impl Record {
-    /// Whether the offsets rise and stay inside, and the flow can be read.
+    /// The flow, empty without one, and the series of GRUUs, empty without one.
+    fn parts_behind_path(&self) -> Option<(&[u8], &[u8])> {
+        let rest = self.bytes.get(usize::from(self.path_end)..)?;
+        let gruus = if self.q_and_mark & HAS_GRUUS == 0 { 0 } else { GRUUS_BYTES };
+        rest.split_at_checked(rest.len().checked_sub(gruus)?)
+    }
+
+    /// Whether the offsets rise and stay inside, and flow and GRUUs can be read.
     fn is_sound(&self) -> bool {
         let offsets = [self.uri_end, self.parameters_end, self.call_id_end, self.path_end];
-        let flow = self.bytes.get(usize::from(self.path_end)..);
+        let flow = self.parts_behind_path().map(|(flow, _)| flow);
         offsets.is_sorted()
             && (self.instance_start <= self.instance_end && self.instance_end <= self.parameters_end)
             && flow.is_some_and(|flow| flow.is_empty() || FlowView::decode(flow).is_some())
     }
+}
+
+fn push_gruus(gruus: GruuSeries, out: &mut Vec<u8>) {
+    out.extend_from_slice(&gruus.since.as_micros().to_be_bytes());
+    out.extend_from_slice(&gruus.first_cseq.to_be_bytes());
+}
+
+fn read_gruus(bytes: &[u8]) -> Option<GruuSeries> {
+    let (since, rest) = bytes.split_first_chunk::<8>()?;
+    let since = WallTime::from_micros(u64::from_be_bytes(*since));
+    Some(GruuSeries { since, first_cseq: u32::from_be_bytes(*rest.first_chunk()?) })
 }
 
 impl fmt::Debug for Binding {

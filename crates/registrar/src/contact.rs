@@ -20,7 +20,7 @@ pub struct ContactChange {
     pub contact: Contact,
 }
 
-/// A contact as sent: URI, parameters (without `expires`), and what was read from them.
+/// A contact as sent: URI, parameters (without `expires` and GRUUs), and what was read from them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contact {
     /// The URI, then the parameters.
@@ -45,7 +45,11 @@ impl Contact {
         text.extend_from_slice(address.uri_bytes);
         let (mut instance, mut reg_id) = (0..0, None);
         for parameter in address.parameters.iter() {
-            if parameter.name.eq_ignore_ascii_case(b"expires") {
+            // GRUUs are the registrar's to give (RFC 5627 section 5.1).
+            if [&b"expires"[..], b"pub-gruu", b"temp-gruu"]
+                .iter()
+                .any(|name| parameter.name.eq_ignore_ascii_case(name))
+            {
                 continue;
             }
             text.push(b';');

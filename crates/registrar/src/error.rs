@@ -35,6 +35,9 @@ pub enum RegisterError {
     /// A contact with `reg-id` beside another one, neither of them being removed (RFC 5626 section 6).
     #[error("a contact with reg-id stands beside another contact")]
     SeveralFlows,
+    /// A device's contact that is no SIP URI, or leads back to the address-of-record (RFC 5627 section 5.1).
+    #[error("the contact of a device leads to no device")]
+    NoDevice,
     /// Extensions in Require that are not supported, or Path without support where policy asks for it.
     #[error("the extensions {unsupported:?} are not supported")]
     Extension {
@@ -85,7 +88,7 @@ impl RegisterError {
             | Self::TooManyContacts { .. }
             | Self::Wildcard
             | Self::SeveralFlows => 400,
-            Self::TooManyDevices { .. } | Self::TooManyFlows { .. } => 403,
+            Self::NoDevice | Self::TooManyDevices { .. } | Self::TooManyFlows { .. } => 403,
             Self::UnknownDomain | Self::UnknownContact => 404,
             Self::Extension { .. } => 420,
             Self::IntervalTooBrief { .. } => 423,
@@ -103,6 +106,7 @@ impl RegisterError {
             Self::TooManyContacts { .. } => "Too Many Contacts",
             Self::Wildcard => "Wildcard Needs Expires 0 And No Other Contact",
             Self::SeveralFlows => "One Contact Per Flow",
+            Self::NoDevice => "Contact Leads To No Device",
             Self::Extension { .. } => "Bad Extension",
             Self::UnknownDomain | Self::UnknownContact => "Not Found",
             Self::TooManyDevices { .. } => "Too Many Devices",
@@ -127,6 +131,9 @@ impl RegisterError {
             Self::Header(error) => Some(warning(&error.to_string())),
             Self::TooLong { header, max } => Some(warning(&format!("{header} has more than {max} octets"))),
             Self::TooManyContacts { max } => Some(warning(&format!("at most {max} contacts"))),
+            Self::NoDevice => {
+                Some(warning("a device's contact is a SIP URI and not its own address-of-record"))
+            }
             Self::Wildcard
             | Self::SeveralFlows
             | Self::UnknownDomain

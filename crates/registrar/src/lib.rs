@@ -7,6 +7,7 @@
 //! subscribe to it learn of changes by [`reg_event`].
 
 pub mod authentication;
+mod base64;
 mod binding;
 mod command;
 mod contact;
@@ -14,6 +15,7 @@ mod error;
 mod expiry_spread;
 mod flow;
 mod group_state;
+mod gruu;
 mod octets;
 mod ok_headers;
 mod operation;
@@ -34,6 +36,7 @@ pub use error::RegisterError;
 pub use expiry_spread::ExpirySpread;
 pub use flow::{FlowRecord, FlowView};
 pub use group_state::{GroupState, SnapshotError};
+pub use gruu::{Gruu, GruuSeries, Gruus, write_public};
 pub use octets::Octets;
 pub use ok_headers::{OkHeaders, write_contact};
 pub use operation::{OperationId, OperationKey};

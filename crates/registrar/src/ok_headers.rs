@@ -1,9 +1,10 @@
-//! What the 200 OK to a REGISTER says. Source: RFC 3261 section 10.3 step 8, RFC 3327, RFC 3608, RFC 5626.
+//! What the 200 OK to a REGISTER says. Source: RFC 3261 section 10.3 step 8, RFC 3327, RFC 3608, RFC 5626,
+//! RFC 5627.
 
 use model::WallTime;
 use sip::{Date, HeaderId};
 
-use crate::{Binding, Path, RegisterRequest};
+use crate::{Binding, Gruus, Path, RegisterRequest};
 
 /// The header values of one 200 OK, for `sip::ResponseBuilder::header`. Reuse it: filling it again allocates
 /// nothing in the steady state.
@@ -25,7 +26,7 @@ impl OkHeaders {
 
     /// Replaces what is in it by the headers for this request: one Contact per binding, the Path that was
     /// kept, `service_route` (Route values in order, empty = none), `Require: outbound` where Outbound was
-    /// applied, Date.
+    /// applied, Date. `gruus` of the contacts are for phones that know them; `None`: for nobody.
     ///
     /// `bindings` are those of the outcome, or of a lookup when the request only asked.
     pub fn fill<'a>(
@@ -33,12 +34,17 @@ impl OkHeaders {
         request: &RegisterRequest,
         bindings: &[Binding],
         service_route: impl IntoIterator<Item = &'a [u8]>,
+        gruus: Option<&Gruus>,
         now: WallTime,
     ) {
+        let gruus = gruus.filter(|_| request.wants_gruus());
         self.values.clear();
         self.fields.clear();
         for binding in bindings {
             write_contact(binding, now, &mut self.values);
+            if let Some(gruus) = gruus {
+                gruus.write_parameters(&request.aor, binding, bindings, &mut self.values);
+            }
             self.end_field(HeaderId::Contact);
         }
         for value in request.path().into_iter().flat_map(Path::values) {

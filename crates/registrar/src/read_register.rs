@@ -2,15 +2,15 @@
 //! 3327 section 5.3, RFC 5626 section 6.
 
 use model::{AddressOfRecord, limits};
-use sip::{Contacts, EXPIRES_MALFORMED_S, HeaderError, HeaderId, Message, NameAddr, UriError};
+use sip::{Contacts, EXPIRES_MALFORMED_S, HeaderError, HeaderId, Message, NameAddr, Uri, UriError};
 
 use crate::{
     Contact, ContactChange, FlowRecord, Octets, Path, PathWithoutSupport, RegisterError, RegisterSettings,
-    Registration, UserChange,
+    Registration, UserChange, gruu,
 };
 
 /// Extensions that may stand in Require.
-const EXTENSIONS: [&[u8]; 2] = [b"path", b"outbound"];
+const EXTENSIONS: [&[u8]; 3] = [b"path", b"outbound", b"gruu"];
 /// A shorter expiry than this may be refused, a longer one never (RFC 3261 section 10.3 step 7).
 const BRIEF_S: u32 = 3_600;
 
@@ -23,6 +23,7 @@ pub struct RegisterRequest {
     pub change: Option<UserChange>,
     path: Option<Path>,
     is_outbound: bool,
+    wants_gruus: bool,
 }
 
 impl RegisterRequest {
@@ -34,6 +35,11 @@ impl RegisterRequest {
     /// Whether Outbound was asked for and applied: the 200 OK says `Require: outbound` (RFC 5626 section 6).
     pub const fn is_outbound(&self) -> bool {
         self.is_outbound
+    }
+
+    /// Whether the phone knows GRUUs: then the 200 OK has those of its contacts (RFC 5627 section 5.2).
+    pub const fn wants_gruus(&self) -> bool {
+        self.wants_gruus
     }
 }
 
@@ -88,8 +94,9 @@ pub fn read_register_of(
     settings: &RegisterSettings,
     flow: Option<FlowRecord>,
 ) -> Result<RegisterRequest, RegisterError> {
+    let wants_gruus = request.has_token(HeaderId::Supported, b"gruu");
     if !request.has(HeaderId::Contact) {
-        return Ok(RegisterRequest { aor, change: None, path: None, is_outbound: false });
+        return Ok(RegisterRequest { aor, change: None, path: None, is_outbound: false, wants_gruus });
     }
     let call_id = call_id(request)?;
     let cseq = request.cseq()?.number;
@@ -97,13 +104,13 @@ pub fn read_register_of(
     let addresses = match request.contacts()? {
         Contacts::Star if expires == Some(0) => {
             let change = Some(UserChange::RemoveAll { call_id, cseq });
-            return Ok(RegisterRequest { aor, change, path: None, is_outbound: false });
+            return Ok(RegisterRequest { aor, change, path: None, is_outbound: false, wants_gruus });
         }
         Contacts::Star => return Err(RegisterError::Wildcard),
         Contacts::List(addresses) => addresses,
     };
     let outbound = Outbound::of(request);
-    let contacts = read_contacts(addresses, expires, settings, outbound)?;
+    let contacts = read_contacts(addresses, expires, settings, outbound, &aor)?;
     let path = read_path(request, settings.path_without_support)?;
     let has_reg_id = contacts.iter().any(|change| change.contact.reg_id().is_some());
     let change =
@@ -113,6 +120,7 @@ pub fn read_register_of(
         change: Some(UserChange::Register(change)),
         path: Some(path),
         is_outbound: has_reg_id && outbound.is_supported,
+        wants_gruus,
     })
 }
 
@@ -176,6 +184,7 @@ fn read_contacts<'a>(
     expires: Option<u32>,
     settings: &RegisterSettings,
     outbound: Outbound,
+    aor: &AddressOfRecord,
 ) -> Result<Vec<ContactChange>, RegisterError> {
     let mut contacts = Vec::with_capacity(1);
     for address in addresses {
@@ -183,18 +192,33 @@ fn read_contacts<'a>(
         if contacts.len() == limits::CONTACTS_PER_REGISTER_MAX {
             return Err(RegisterError::TooManyContacts { max: limits::CONTACTS_PER_REGISTER_MAX });
         }
-        address.uri().map_err(|_| HeaderError::Malformed { header: HeaderId::Contact })?;
+        let uri = address.uri().map_err(|_| HeaderError::Malformed { header: HeaderId::Contact })?;
         if outbound.is_supported && !outbound.is_possible && address.parameters.has(b"reg-id") {
             return Err(RegisterError::FirstHopLacksOutbound);
         }
         let expires_s = granted(address.expires().or(expires), settings)?;
-        contacts.push(ContactChange { expires_s, contact: Contact::new(address, outbound.is_possible)? });
+        let contact = Contact::new(address, outbound.is_possible)?;
+        if expires_s > 0 && contact.instance().is_some() && !leads_to_device(&uri, aor) {
+            return Err(RegisterError::NoDevice);
+        }
+        contacts.push(ContactChange { expires_s, contact });
     }
     let kept = || contacts.iter().filter(|change| change.expires_s > 0);
     if kept().count() > 1 && kept().any(|change| change.contact.reg_id().is_some()) {
         return Err(RegisterError::SeveralFlows);
     }
     Ok(contacts)
+}
+
+/// Whether a contact may have GRUUs: a SIP URI that is neither the address-of-record nor a GRUU of it, which
+/// would only lead back to the contact (RFC 5627 section 5.1).
+fn leads_to_device(contact: &Uri<'_>, aor: &AddressOfRecord) -> bool {
+    if !contact.scheme.is_sip_or_sips() {
+        return false;
+    }
+    let is_in_domain = contact.host.eq_ignore_ascii_case(aor.domain().as_bytes());
+    let is_aor = || contact.port.is_none() && contact.address_of_record().is_ok_and(|named| named == *aor);
+    !(is_in_domain && (gruu::looks_temporary(contact) || is_aor()))
 }
 
 /// The expiry granted to a contact that asks for `asked_s`; 0 = remove.
@@ -302,9 +326,9 @@ mod tests {
 
     #[test]
     fn extensions_that_are_not_supported_are_named() {
-        let request = register("c", 1, &["Require: path, GRUU", "Require: x", "Contact: <sip:a@h>"]);
+        let request = register("c", 1, &["Require: path, GRUU, y", "Require: x", "Contact: <sip:a@h>"]);
 
-        assert_eq!(read(&request), Err(RegisterError::Extension { unsupported: b"GRUU, x"[..].into() }));
+        assert_eq!(read(&request), Err(RegisterError::Extension { unsupported: b"y, x"[..].into() }));
         assert_eq!(check_extensions(register("c", 1, &["Require: Outbound"]).view()), Ok(()));
     }
 
@@ -371,6 +395,29 @@ mod tests {
         let applied = far(&["Supported: outbound, path", path]).unwrap();
         assert!(applied.is_outbound());
         assert!(registration(applied).contacts[0].contact.reg_id().is_some());
+    }
+
+    #[test]
+    fn a_device_is_not_bound_to_its_own_address_or_gruu_nor_to_what_is_no_sip_uri() {
+        let refused = |contact: &str| {
+            let contact = format!("Contact: <{contact}>;+sip.instance=\"<i>\"");
+            read(&register("c", 1, &[&contact])).err()
+        };
+
+        for loops in [
+            "sip:a@EXAMPLE.com",
+            "sips:%61@example.com;transport=tcp",
+            "sip:a@example.com;gr=i",
+            "sip:tgruu.x@example.com;gr",
+            "tel:+123",
+        ] {
+            assert_eq!(refused(loops), Some(RegisterError::NoDevice), "{loops}");
+        }
+        for device in ["sip:a@h", "sip:a@example.com:5066", "sip:b@example.com", "sip:tgruu.x@h;gr"] {
+            assert_eq!(refused(device), None, "{device}");
+        }
+        let plain = register("c", 1, &["Contact: <sip:a@example.com>, <tel:+1>"]);
+        assert!(read(&plain).is_ok(), "the rule is for devices");
     }
 
     #[test]

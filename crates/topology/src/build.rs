@@ -126,6 +126,7 @@ fn settings(raw: &raw::Settings, role: Role) -> PoolSettings {
     }
     if role.homes_users() {
         settings.call_records = raw.call_records.unwrap_or_default();
+        settings.gruu = raw.gruu.unwrap_or(settings.gruu);
     }
     if role == Role::Branch {
         settings.branch_recovery = raw.branch_recovery.unwrap_or_default();

@@ -172,6 +172,7 @@ fn settings(mut entry: Entry<'_, '_>) -> Settings {
         emergency_numbers: entry.text_list("emergency_numbers"),
         call_records: entry.word("call_records", &CallRecords::ALL, CallRecords::as_str),
         ban_exempt: entry.text_list("ban_exempt"),
+        gruu: entry.boolean("gruu"),
         keys: entry.finish(),
     }
 }

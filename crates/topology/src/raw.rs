@@ -101,6 +101,7 @@ pub(crate) struct Settings {
     pub emergency_numbers: Option<Located<Vec<Text>>>,
     pub call_records: Option<CallRecords>,
     pub ban_exempt: Option<Located<Vec<Text>>>,
+    pub gruu: Option<bool>,
     pub keys: Keys,
 }
 

@@ -86,6 +86,7 @@ fn settings(settings: &PoolSettings, role: Role) -> Vec<KeyValue> {
             list(settings.emergency_numbers.iter().map(|number| quoted(number))),
         ));
         keys.push(("call_records", quoted(settings.call_records.as_str())));
+        keys.push(("gruu", settings.gruu.to_string()));
     }
     keys.push(("ban_exempt", list(settings.ban_exempt.iter().map(|network| quoted(&network.to_string())))));
     if role == Role::Branch {

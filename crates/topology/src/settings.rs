@@ -72,6 +72,8 @@ pub struct PoolSettings {
     /// Networks that are never banned and whose passwords are never slowed down: session border controllers,
     /// proxies in front of WebSockets. At most `limits::BAN_EXEMPT_MAX`.
     pub ban_exempt: Vec<IpNetwork>,
+    /// Whether phones that know GRUUs are given them. RFC 5627.
+    pub gruu: bool,
 }
 
 /// Emergency numbers unless configured.
@@ -106,6 +108,7 @@ impl Default for PoolSettings {
             ban_s: 600,
             ban_max_s: 86_400,
             ban_exempt: Vec::new(),
+            gruu: true,
         }
     }
 }

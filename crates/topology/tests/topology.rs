@@ -82,7 +82,7 @@ fn settings_that_are_not_written_have_their_defaults() {
     assert_eq!(settings.second_registration, SecondRegistration::Forward);
     assert_eq!(settings.branch_recovery, BranchRecovery::Follow);
     assert_eq!(settings.call_records, CallRecords::All);
-    assert!(settings.automatic_takeover);
+    assert!(settings.automatic_takeover && settings.gruu);
 }
 
 #[test]

@@ -76,9 +76,10 @@ impl Line {
 
     pub(super) fn answer_invite(&self, request: &Message, call_id: &str, tag: &str) -> Vec<Message> {
         let manners = self.state().manners;
-        let ringing = respond(request, 180, "Ringing", tag).with("Contact", format!("<{}>", self.contact()));
+        let contact = self.dialog_contact();
+        let ringing = respond(request, 180, "Ringing", tag).with("Contact", format!("<{contact}>"));
         let mut ok = respond(request, 200, "OK", tag)
-            .with("Contact", format!("<{}>", self.contact()))
+            .with("Contact", format!("<{contact}>"))
             .with("Content-Type", "application/sdp");
         ok.body = SDP.as_bytes().to_vec();
         let dialog = Dialog {

@@ -25,13 +25,13 @@ impl Line {
             .with("CSeq", format!("{attempt} {method}"))
     }
 
-    pub(super) fn invite(&self, to: &str, call_id: &str, limit: Duration) -> Result<Answer> {
-        let uri = format!("sip:{to}@example.com");
+    pub(super) fn invite(&self, uri: &str, call_id: &str, limit: Duration) -> Result<Answer> {
         let tag = fresh();
-        let answer = self.ask("INVITE", &uri, limit, |attempt| {
+        let contact = self.dialog_contact();
+        let answer = self.ask("INVITE", uri, limit, |attempt| {
             let mut request = self
-                .outside("INVITE", &uri, call_id, &tag, attempt)
-                .with("Contact", format!("<{}>", self.contact()))
+                .outside("INVITE", uri, call_id, &tag, attempt)
+                .with("Contact", format!("<{contact}>"))
                 .with("Content-Type", "application/sdp");
             request.body = SDP.as_bytes().to_vec();
             request

@@ -317,7 +317,7 @@ fn register(draw: &mut Draw<'_>, aor: &AddressOfRecord) -> Option<RegisterReques
 /// Every binding stands in the 200 OK as the phone sent it.
 fn goes_into_the_ok(request: &RegisterRequest, bindings: &[Binding], now: WallTime) {
     let mut headers = OkHeaders::new();
-    headers.fill(request, bindings, [&b"<sip:home.example.com;lr>"[..]], now);
+    headers.fill(request, bindings, [&b"<sip:home.example.com;lr>"[..]], None, now);
     let asked = b"REGISTER sip:h SIP/2.0\r\nVia: SIP/2.0/UDP h\r\nFrom: <sip:a@h>;tag=1\r\nTo: <sip:a@h>\r\n\
         Call-ID: c\r\nCSeq: 1 REGISTER\r\nContent-Length: 0\r\n\r\n";
     let asked = OwnedMessage::parse(Bytes::from_static(asked), Framing::Stream).unwrap();

@@ -4,7 +4,7 @@ use std::{future::Future, path::Path, sync::Arc, thread, time::Duration};
 
 use model::{Epoch, Instant, RoutingGroup};
 use pairing::{Authority, Service, Standing};
-use registrar::{Change, Command, OperationId};
+use registrar::{Change, Command, Gruus, OperationId};
 use store::{HotStore, SingleVoterHotStore, SqliteUserStore, StoreError, UserStore};
 use tokio::{
     runtime::Builder,
@@ -161,6 +161,7 @@ fn open(
         pool: server.pool.clone(),
         own_home: homes.index(&server.pool),
         tokens: FlowTokens::of_server(&nonce_key, &server.name, boot),
+        gruus: Gruus::derived_from(&nonce_key),
         nonce_counts: SharedLedger::new(&settings),
         loop_key: one ^ two.rotate_left(17),
         defence: Defence::new(&start, &settings, two),

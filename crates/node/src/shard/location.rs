@@ -51,8 +51,8 @@ impl Located {
 impl Shard {
     /// Where a request for a user of a domain of ours goes; a new call as the user wishes.
     ///
-    /// Errors: 404 for nobody, 480 without a device, 486 for who does not want to be disturbed, 503 while
-    /// nobody may serve the user.
+    /// Errors: 404 for nobody and for a GRUU that is none any more, 480 without a device, 486 for who does
+    /// not want to be disturbed, 503 while nobody may serve the user.
     pub(super) fn locate(
         &mut self,
         turn: &Turn<'_>,
@@ -64,18 +64,23 @@ impl Shard {
         let Some(user) = self.shared.directory.user(aor) else { return Err(Reject::NotFound) };
         let retry_after_s = self.settings.proxy.retry_after_s;
         let is_sips = is_sips_uri(request_uri);
+        let gruu = self.gruu_of(request_uri)?;
+        let bindings = || match &gruu {
+            Some(gruu) => self.bindings_of_gruu(gruu, self.shared.bindings(user.home, aor)),
+            None => Ok(self.shared.bindings(user.home, aor)),
+        };
         match self.place_of(turn, user.home) {
             Place::Here(_) => {
-                let bindings = self.shared.bindings(user.home, aor);
+                let bindings = bindings()?;
                 let phones = self.targets(aor, &bindings, is_sips, turn.now);
-                let located = self.phones_or_wishes(turn, aor, request, phones);
+                let located = self.phones_or_wishes(turn, aor, request, phones, gruu.is_some());
                 if is_sips { by_tls_only(located, &bindings) } else { located }
             }
             Place::ByCopy if is_for_registrar(request) => Err(Reject::ServiceUnavailable { retry_after_s }),
             Place::ByCopy => {
-                let bindings = self.shared.bindings(user.home, aor);
+                let bindings = bindings()?;
                 let phones = self.open_targets(aor, &bindings, is_sips, turn.now);
-                let located = self.phones_or_wishes(turn, aor, request, phones);
+                let located = self.phones_or_wishes(turn, aor, request, phones, gruu.is_some());
                 let located = if is_sips { by_tls_only(located, &bindings) } else { located }?;
                 self.shared.counters.requests_by_copy.add();
                 Ok(located)
@@ -108,15 +113,18 @@ impl Shard {
         }
     }
 
-    /// These phones of a user, or what the user wants done with a new call.
+    /// These phones of a user, or what the user wants done with a new call; nothing but the phones where one
+    /// device is meant (RFC 5627 section 6.1).
     fn phones_or_wishes(
         &self,
         turn: &Turn<'_>,
         aor: &AddressOfRecord,
         request: Message<'_>,
         phones: Vec<Target>,
+        is_device: bool,
     ) -> Result<Located, Reject> {
-        let services = is_new_call(request).then(|| self.shared.directory.services(aor)).flatten();
+        let services =
+            (is_new_call(request) && !is_device).then(|| self.shared.directory.services(aor)).flatten();
         let located = match services {
             Some(services) => self.by_wish(turn, aor, request, &services, phones)?,
             None if phones.is_empty() => return Err(Reject::TemporarilyUnavailable),

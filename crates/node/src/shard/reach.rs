@@ -73,16 +73,23 @@ impl Shard {
         in_order(aor, ways.collect(), is_sips)
     }
 
-    /// The phone of these that a dialog knows by `contact`; `None` where none of them is it, or it is reached
-    /// through a server that is silent.
+    /// The phone of these that a dialog knows by `contact`, its own or a GRUU; `None` where none of them is
+    /// it, or it is reached through a server that is silent.
     pub(super) fn open_target_at(&self, bindings: &Bindings, contact: &[u8], now: Instant) -> Option<Target> {
         let uri = Uri::parse(contact).ok()?;
-        let is_it =
-            |binding: &&Binding| Uri::parse(binding.uri()).is_ok_and(|bound| is_same_contact(&bound, &uri));
-        let ways = bindings.iter().filter(is_it).filter_map(|binding| self.way(binding));
-        let open = ways.filter(|way| self.is_open(way, now));
-        let Way { next_hop, leg, routes, .. } = open.min_by_key(|way| way.through.is_some())?;
-        let request_uri = Bytes::copy_from_slice(contact);
+        let gruu = self.gruu_of(contact).ok()?;
+        let is_it = |binding: &Binding| match &gruu {
+            Some(gruu) => gruu.is_of(binding, &self.shared.gruus),
+            None => Uri::parse(binding.uri()).is_ok_and(|bound| is_same_contact(&bound, &uri)),
+        };
+        let ways = bindings.iter().filter(|binding| is_it(binding));
+        let open = ways
+            .filter_map(|binding| Some((binding, self.way(binding)?)))
+            .filter(|(_, way)| self.is_open(way, now));
+        let (binding, way) = open.min_by_key(|(_, way)| way.through.is_some())?;
+        let Way { next_hop, leg, routes, .. } = way;
+        let request_uri = if gruu.is_some() { binding.uri() } else { contact };
+        let request_uri = Bytes::copy_from_slice(request_uri);
         Some(Target { next_hop, request_uri, routes, q: 1_000, device: None, leg, diversion: None })
     }
 

@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use model::{AddressOfRecord, FlowId, Instant, NextHop, Peer, Protocol, ServerTransaction};
 use proxy::{BranchKey, Preprocessed};
 use registrar::{
-    Bindings, Octets,
+    Bindings, Gruus, Octets,
     authentication::Challenger,
     reg_event::{
         Cause, Ending, NotifyAnswer, Now, Output, PACKAGE, RegEvents, Settings, SubscribeError,
@@ -49,13 +49,13 @@ pub(super) struct Subscriptions {
 
 impl Subscriptions {
     /// None yet. Each shard of a server sends its share of `steer_phones_per_s` phones away.
-    pub(super) fn new(steer_phones_per_s: u32, shards: usize) -> Self {
+    pub(super) fn new(steer_phones_per_s: u32, shards: usize, gruus: Option<Gruus>) -> Self {
         let shards = u64::try_from(shards.max(1)).unwrap_or(1);
         let steer_every = Duration::from_micros(
             1_000_000_u64.saturating_mul(shards) / u64::from(steer_phones_per_s.max(1)),
         );
         Self {
-            machine: RegEvents::new(Settings { steer_every, ..Settings::default() }),
+            machine: RegEvents::new(Settings { steer_every, ..Settings::default() }).with_gruus(gruus),
             dialogs: HashMap::new(),
             names: HashMap::new(),
             flows: HashMap::new(),

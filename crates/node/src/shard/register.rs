@@ -303,7 +303,8 @@ impl Shard {
     fn write_ok(&mut self, reply: &Reply, bindings: &Bindings, service: Service) {
         let leg = reply.is_direct.then(|| self.legs.towards(&reply.from, false)).flatten();
         let service_route = leg.as_ref().map(|leg| leg.record_route.as_ref());
-        self.ok_headers.fill(&reply.register, bindings, service_route, reply.at);
+        let gruus = self.settings.gives_gruus.then_some(&self.shared.gruus);
+        self.ok_headers.fill(&reply.register, bindings, service_route, gruus, reply.at);
         let tag = hexadecimal(self.chance.bits());
         self.out.clear();
         let request = reply.request.view();

@@ -24,7 +24,7 @@ const OPTIONS_HEADERS: [(&str, &[u8]); 5] = [
     ),
     ("Accept", b"*/*"),
     ("Accept-Encoding", b"identity"),
-    ("Supported", b"path, outbound"),
+    ("Supported", b"path, outbound, gruu"),
     ("Allow-Events", b"reg"),
 ];
 
@@ -81,6 +81,9 @@ impl Shard {
             Ok(Admitted::Challenged) => return,
             Err(reject) => return self.reject(server, view, &reject),
         };
+        if caller.as_ref().is_some_and(|caller| self.poses_as_another(view, caller)) {
+            return self.reject(server, view, &Reject::Forbidden);
+        }
         let located = self
             .may_call(caller.as_ref(), view, &found)
             .and_then(|()| self.destinations(turn, origin, view, from, &found));
@@ -314,7 +317,8 @@ impl Shard {
             }
             Some(TokenFlow::Alive(peer)) => {
                 let leg = self.legs.towards(&peer, false).ok_or(Reject::FlowFailed)?;
-                Ok(Some(single(NextHop::Flow(peer), &found.request_uri, leg)))
+                let request_uri = self.contact_of(&found.request_uri, &peer);
+                Ok(Some(single(NextHop::Flow(peer), &request_uri, leg)))
             }
         }
     }
@@ -332,7 +336,8 @@ impl Shard {
     ) -> Result<Target, Reject> {
         let is_inside_dialog = request.to().is_ok_and(|to| to.tag().is_some());
         let other = || {
-            let aor = self.own_user(&request.to().ok()?.uri().ok()?)?;
+            let named = Uri::parse(&found.request_uri).ok().and_then(|uri| self.own_user(&uri));
+            let aor = named.or_else(|| self.own_user(&request.to().ok()?.uri().ok()?))?;
             let user = self.shared.directory.user(&aor)?;
             let bindings = self.shared.bindings(user.home, &aor);
             self.open_target_at(&bindings, &found.request_uri, turn.now)
@@ -350,11 +355,15 @@ impl Shard {
         })
     }
 
-    /// The user of ours that a URI names: in a domain of ours, or at an address of this server.
+    /// The user of ours that a URI names: in a domain of ours, or at an address of this server, or by a
+    /// temporary GRUU.
     pub(super) fn own_user(&self, uri: &Uri<'_>) -> Option<AddressOfRecord> {
         match uri.scheme {
             Scheme::Sip | Scheme::Sips => {}
             Scheme::Tel | Scheme::Other => return None,
+        }
+        if let Some(aor) = self.user_of_temporary(uri) {
+            return Some(aor);
         }
         let user = uri.user?;
         if uri.host_address().is_some() {

@@ -38,6 +38,8 @@ pub struct ShardSettings {
     pub(super) says: ModeHeaders,
     /// Terms of subscriptions to registrations.
     pub(super) subscribe: SubscribeSettings,
+    /// Whether phones are given GRUUs.
+    pub(super) gives_gruus: bool,
     /// What phones with Outbound are told about keep-alives.
     pub(super) flow_timer: Option<FlowTimer>,
     /// How registrations are shortened so that they do not end together.
@@ -81,6 +83,7 @@ impl ShardSettings {
             udp_request_bytes_max: usize::try_from(pool.udp_request_bytes_max).unwrap_or(usize::MAX),
             says: ModeHeaders::of(shared),
             subscribe: SubscribeSettings::default(),
+            gives_gruus: pool.gruu,
             flow_timer: FlowTimer::of(pool.flow_timer_s),
             expiry_spread: ExpirySpread {
                 percent: pool.expires_spread_percent,

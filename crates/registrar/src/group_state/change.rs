@@ -3,8 +3,8 @@
 use model::{WallTime, limits};
 
 use crate::{
-    Binding, Bindings, Contact, RegisterError, Registration, UserChange,
-    contact::{Fit, is_equivalent},
+    Binding, Bindings, Contact, GruuSeries, RegisterError, Registration, UserChange,
+    contact::{Fit, is_equivalent, is_same_instance},
 };
 
 /// The bindings after the change, from those alive before it. On an error there is no change at all.
@@ -47,7 +47,8 @@ fn register(current: &[Binding], asked: &Registration, now: WallTime) -> Result<
         let binding = if change.expires_s == 0 {
             None
         } else {
-            Binding::new(&change.contact, asked, change.expires_s, now)
+            let gruus = gruus_of(&mut bindings, found, &change.contact, asked, now);
+            Binding::new(&change.contact, asked, change.expires_s, now, gruus)
         };
         match (found.and_then(|at| Some((at, bindings.get_mut(at)?))), binding) {
             (Some((_, bound)), Some(binding)) => *bound = binding,
@@ -62,6 +63,34 @@ fn register(current: &[Binding], asked: &Registration, now: WallTime) -> Result<
         check_devices(&bindings, asked.devices_max)?;
     }
     Ok(bindings)
+}
+
+/// The temporary GRUUs of the contact's device that are good from now on: those so far while the contact
+/// keeps its Call-ID and while the device has any contact, else a series of its own, for all contacts of the
+/// device (RFC 5627 sections 5.1 and 5.3).
+fn gruus_of(
+    bindings: &mut Bindings,
+    found: Option<usize>,
+    contact: &Contact,
+    asked: &Registration,
+    now: WallTime,
+) -> GruuSeries {
+    let Some(instance) = contact.instance() else { return GruuSeries::NONE };
+    let is_of_device =
+        |binding: &Binding| binding.instance().is_some_and(|bound| is_same_instance(bound, instance));
+    let before = found.and_then(|at| bindings.get(at)).filter(|bound| is_of_device(bound));
+    let known = match before {
+        Some(bound) => Some(bound.gruus()).filter(|_| *bound.call_id() == *asked.call_id),
+        None => bindings.iter().find(|binding| is_of_device(binding)).map(Binding::gruus),
+    };
+    known.unwrap_or_else(|| {
+        let anew = GruuSeries { since: now, first_cseq: asked.cseq };
+        bindings
+            .iter_mut()
+            .filter(|binding| is_of_device(binding))
+            .for_each(|binding| binding.set_gruus(anew));
+        anew
+    })
 }
 
 /// The binding that a contact is the same as; of several the best fit, then the oldest place.

@@ -65,6 +65,7 @@ impl Remembered {
                 | RegisterError::TooManyContacts { .. }
                 | RegisterError::Wildcard
                 | RegisterError::SeveralFlows
+                | RegisterError::NoDevice
                 | RegisterError::Extension { .. }
                 | RegisterError::UnknownDomain
                 | RegisterError::IntervalTooBrief { .. }

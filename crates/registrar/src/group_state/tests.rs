@@ -336,7 +336,7 @@ fn the_200_ok_names_every_binding_with_its_parameters_path_service_route_and_out
 
     for _ in 0..2 {
         let bindings = state.lookup(&request.aor, after(10));
-        headers.fill(&request, &bindings, [&b"<sip:east.example.com;lr>"[..]], after(10));
+        headers.fill(&request, &bindings, [&b"<sip:east.example.com;lr>"[..]], None, after(10));
     }
 
     let lines: Vec<_> = headers

@@ -1,4 +1,4 @@
-//! Documents of registration information. Source: RFC 3680 section 5.
+//! Documents of registration information. Source: RFC 3680 section 5, RFC 5628 section 5.
 
 use std::{
     fmt::Write,
@@ -12,12 +12,19 @@ use super::{
     contacts::{Contact, ContactEvent, id_of},
     xml,
 };
+use crate::{Binding, Bindings, Gruus, write_public};
 
 /// Writes the full state of a user's registration: `contacts` in the order of preference, those that ended
-/// last.
+/// last; with the GRUUs of those that are active.
 ///
 /// Above `limits::REGINFO_BYTES_MAX` octets, what a contact need not have is left out, then the contact.
-pub(super) fn write(aor: &AddressOfRecord, version: u32, contacts: &[Contact], now: WallTime) -> String {
+pub(super) fn write(
+    aor: &AddressOfRecord,
+    version: u32,
+    contacts: &[Contact],
+    gruus: Option<&Gruus>,
+    now: WallTime,
+) -> String {
     let state = if contacts.iter().any(|contact| contact.event.is_active()) {
         "active"
     } else if contacts.is_empty() {
@@ -28,6 +35,11 @@ pub(super) fn write(aor: &AddressOfRecord, version: u32, contacts: &[Contact], n
     let mut out = String::with_capacity(1_024);
     out.push_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     out.push_str("<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\"");
+    if gruus.is_some() {
+        out.push_str(" xmlns:gr=\"urn:ietf:params:xml:ns:gruuinfo\"");
+    }
+    let active = contacts.iter().filter(|contact| contact.event.is_active());
+    let bindings: Bindings = active.map(|contact| contact.binding.clone()).collect();
     push(&mut out, format_args!(" version=\"{version}\" state=\"full\">\n<registration aor=\""));
     xml::push(&mut out, aor.as_str().as_bytes());
     let id = BuildHasherDefault::<DefaultHasher>::default().hash_one(aor);
@@ -35,7 +47,8 @@ pub(super) fn write(aor: &AddressOfRecord, version: u32, contacts: &[Contact], n
     for contact in contacts {
         let before = out.len();
         for has_extras in [true, false] {
-            write_contact(&mut out, contact, has_extras, now);
+            let gruus = gruus.filter(|_| has_extras).map(|gruus| (gruus, aor, bindings.as_slice()));
+            write_contact(&mut out, contact, has_extras, gruus, now);
             if out.len() <= limits::REGINFO_BYTES_MAX {
                 break;
             }
@@ -46,7 +59,13 @@ pub(super) fn write(aor: &AddressOfRecord, version: u32, contacts: &[Contact], n
     out
 }
 
-fn write_contact(out: &mut String, contact: &Contact, has_extras: bool, now: WallTime) {
+fn write_contact(
+    out: &mut String,
+    contact: &Contact,
+    has_extras: bool,
+    gruus: Option<(&Gruus, &AddressOfRecord, &[Binding])>,
+    now: WallTime,
+) {
     let Contact { binding, event } = contact;
     let state = if event.is_active() { "active" } else { "terminated" };
     let id = id_of(binding);
@@ -75,7 +94,31 @@ fn write_contact(out: &mut String, contact: &Contact, has_extras: bool, now: Wal
         xml::push(out, parameter.value.unwrap_or_default());
         out.push_str("</unknown-param>");
     }
+    if let Some((gruus, aor, bindings)) = gruus.filter(|_| event.is_active()) {
+        write_gruus(out, binding, gruus, aor, bindings);
+    }
     out.push_str("</contact>\n");
+}
+
+/// The public GRUU of a contact's device and its newest temporary one (RFC 5628 section 5).
+fn write_gruus(
+    out: &mut String,
+    binding: &Binding,
+    gruus: &Gruus,
+    aor: &AddressOfRecord,
+    bindings: &[Binding],
+) {
+    let mut uri = Vec::new();
+    if !write_public(aor, binding, &mut uri) {
+        return;
+    }
+    out.push_str("<gr:pub-gruu uri=\"");
+    xml::push(out, &uri);
+    uri.clear();
+    gruus.write_temporary(aor, binding, bindings, &mut uri);
+    out.push_str("\"/><gr:temp-gruu uri=\"");
+    xml::push(out, &uri);
+    push(out, format_args!("\" first-cseq=\"{}\"/>", binding.gruus().first_cseq));
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments<'_>) {

@@ -13,7 +13,7 @@ use super::{
     document,
     subscription::{Due, Phase, Subscription},
 };
-use crate::{Binding, Octets};
+use crate::{Binding, Gruus, Octets};
 
 /// Bindings are looked up at most so often for one user because of time alone.
 const LOOK_PAUSE: Duration = Duration::from_secs(1);
@@ -24,6 +24,8 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct RegEvents {
     settings: Settings,
+    /// Those of the contacts, for the documents.
+    gruus: Option<Gruus>,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     users: BTreeMap<AddressOfRecord, Watched>,
     /// Users by home pool.
@@ -112,6 +114,7 @@ impl RegEvents {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
+            gruus: None,
             subscriptions: BTreeMap::new(),
             users: BTreeMap::new(),
             homes: BTreeMap::new(),
@@ -121,6 +124,12 @@ impl RegEvents {
             outputs: VecDeque::new(),
             next: 0,
         }
+    }
+
+    /// The same, with the GRUUs of contacts in its documents (RFC 5628).
+    #[must_use]
+    pub fn with_gruus(self, gruus: Option<Gruus>) -> Self {
+        Self { gruus, ..self }
     }
 
     /// A SUBSCRIBE outside of a dialog, of a user who was authenticated, for that user's own registrations.
@@ -335,7 +344,7 @@ impl RegEvents {
     ) -> Granted {
         let id = self.fresh_id();
         let contacts: Vec<Contact> = Contacts::new(bindings).report(0).collect();
-        let body = document::write(aor, 0, &contacts, now.wall);
+        let body = document::write(aor, 0, &contacts, self.gruus.as_ref(), now.wall);
         let state = SubscriptionState::Terminated(Ending::Timeout);
         self.outputs.push_back(Output::Notify { id, event_id: request.event_id.clone(), state, body });
         self.outputs.push_back(Output::Ended { id });
@@ -397,7 +406,13 @@ impl RegEvents {
         let contacts: Vec<Contact> = user.contacts.report(subscription.seen).collect();
         let left = subscription.expires_at.saturating_since(now.instant);
         let state = SubscriptionState::Active { expires_s: left.as_secs().max(1) };
-        let body = document::write(&subscription.aor, subscription.version, &contacts, now.wall);
+        let body = document::write(
+            &subscription.aor,
+            subscription.version,
+            &contacts,
+            self.gruus.as_ref(),
+            now.wall,
+        );
         self.outputs.push_back(Output::Notify { id, event_id: subscription.event_id.clone(), state, body });
         subscription.version = subscription.version.wrapping_add(1);
         subscription.seen = user.contacts.changes();
@@ -427,7 +442,13 @@ impl RegEvents {
         let reported = user.map(|user| user.contacts.report(subscription.seen));
         let contacts: Vec<Contact> =
             reported.into_iter().flatten().map(|contact| ending.of_contact(contact)).collect();
-        let body = document::write(&subscription.aor, subscription.version, &contacts, now.wall);
+        let body = document::write(
+            &subscription.aor,
+            subscription.version,
+            &contacts,
+            self.gruus.as_ref(),
+            now.wall,
+        );
         let state = SubscriptionState::Terminated(ending);
         self.outputs.push_back(Output::Notify { id, event_id: subscription.event_id.clone(), state, body });
         self.drop_subscription(id);

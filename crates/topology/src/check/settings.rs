@@ -187,6 +187,7 @@ fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
         ("emergency_numbers", role.homes_users()),
         ("call_records", role.homes_users()),
         ("ban_exempt", role.speaks_sip()),
+        ("gruu", role.homes_users()),
     ];
     for (key, has_effect) in others {
         if !has_effect {
