@@ -88,8 +88,8 @@ fn is_sips(request: Message<'_>) -> bool {
 /// The URI by which a phone that speaks to us over `from` reaches a server: by the same protocol, and by the
 /// same version of IP where that is possible. Of UDP and TCP one stands in for the other, every phone speaks
 /// both; nothing stands in for TLS or for WebSocket, of which the secure one is `sips` and `transport=ws`
-/// (RFC 7118 section 5.5). TLS is `sips` too, as nothing else names it in a redirection (RFC 5630 section
-/// 5.4).
+/// (RFC 7118 section 5.5). Who registers as `sip:` over TLS is given `transport=tls`: it is deprecated (RFC
+/// 5630 section 3.1.4), but all phones know it, and a `sips:` URI would have them change their own Contact.
 fn phone_uri(listen: &Listen, from: &Peer, is_sips: bool) -> Option<String> {
     let protocols: &[Protocol] = match from.protocol {
         Protocol::Ws | Protocol::Wss if is_sips => &[Protocol::Wss],
@@ -108,8 +108,8 @@ fn phone_uri(listen: &Listen, from: &Peer, is_sips: bool) -> Option<String> {
     })?;
     Some(match protocol {
         Protocol::Wss => format!("sips:{address};transport=ws"),
-        Protocol::Tls => format!("sips:{address}"),
-        Protocol::Udp | Protocol::Tcp | Protocol::Ws => {
+        Protocol::Tls if is_sips => format!("sips:{address}"),
+        Protocol::Udp | Protocol::Tcp | Protocol::Tls | Protocol::Ws => {
             format!("sip:{address};transport={}", protocol.uri_token())
         }
     })
@@ -154,8 +154,8 @@ mod tests {
             (&all, Protocol::Udp, v4, false, Some("sip:192.0.2.1:5060;transport=udp")),
             (&all, Protocol::Udp, v6, false, Some("sip:[2001:db8::1]:5060;transport=udp")),
             (&all, Protocol::Tcp, v4, false, Some("sip:192.0.2.1:5062;transport=tcp")),
-            (&all, Protocol::Tls, v4, false, Some("sips:192.0.2.1:5061")),
-            (&all, Protocol::Tls, v6, false, Some("sips:192.0.2.1:5061")),
+            (&all, Protocol::Tls, v4, false, Some("sip:192.0.2.1:5061;transport=tls")),
+            (&all, Protocol::Tls, v6, false, Some("sip:192.0.2.1:5061;transport=tls")),
             (&all, Protocol::Tls, v4, true, Some("sips:192.0.2.1:5061")),
             (&all, Protocol::Tcp, v4, true, Some("sips:192.0.2.1:5061")),
             (&all, Protocol::Ws, v4, false, Some("sip:192.0.2.1:80;transport=ws")),
