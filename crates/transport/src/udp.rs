@@ -21,6 +21,8 @@ use crate::{
     stun::{self, Verdict},
 };
 
+/// Errors of earlier datagrams that are passed over before one is taken for that of the datagram to be sent.
+const LEFT_OVER_MAX: u8 = 16;
 /// Octets that the send buffer keeps when it is empty.
 const BUFFER_KEPT: usize = 262_144;
 
@@ -164,7 +166,7 @@ impl UdpEndpoint {
     /// Sends what waits, until the kernel's buffer is full. Datagrams that cannot be sent are reported to
     /// `hub`.
     pub(crate) fn flush(&mut self, hub: &Hub, counters: &mut Counters) {
-        let mut may_be_left_over = true;
+        let mut left_over = 0;
         while !self.is_blocked && self.next < self.datagrams.len() {
             let batch = self.datagrams.iter().skip(self.next).take(BATCH);
             let batch = batch.map(|(range, to)| (self.bytes.get(range.clone()).unwrap_or_default(), *to));
@@ -172,17 +174,20 @@ impl UdpEndpoint {
                 Ok(count) => {
                     self.next += count;
                     counters.datagrams_sent += count as u64;
-                    may_be_left_over = true;
+                    left_over = 0;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.is_blocked = true,
-                // The kernel reports an error of an earlier datagram at the next call, once: ask again.
-                Err(_maybe_left_over) if may_be_left_over => may_be_left_over = false,
+                // The kernel reports an error of an earlier datagram at the next call: ask again. Who sends
+                // from ports and closes them can have many such errors arrive at once.
+                Err(_maybe_left_over) if left_over < LEFT_OVER_MAX => left_over += 1,
+                // Only ever of an earlier one; this one can still be sent.
+                Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => self.is_blocked = true,
                 Err(error) => {
                     self.report(hub, &error);
                     counters.datagrams_failed += 1;
                     self.next += 1;
-                    may_be_left_over = true;
+                    left_over = 0;
                 }
             }
         }

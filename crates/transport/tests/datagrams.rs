@@ -11,6 +11,10 @@ mod common;
 
 use std::{
     net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -82,6 +86,56 @@ fn the_longest_datagram_passes_both_ways() {
         let mut buffer = vec![0; 70_000];
         assert_eq!(phone.recv(&mut buffer).unwrap(), 65_507);
         assert_eq!(bytes, long);
+    });
+}
+
+/// A shard in a thread of its own that sends to closed ports until told to stop; its address.
+fn sends_to_closed_ports(is_over: &Arc<AtomicBool>) -> (SocketAddr, thread::JoinHandle<()>) {
+    let (tell, told) = std::sync::mpsc::channel();
+    let over = Arc::clone(is_over);
+    let sends = move || {
+        run(async {
+            let mut server = Server::start(ShardConfig { shard: 1, ..udp() });
+            let local = server.shard.bound().udp[0];
+            tell.send(local).unwrap();
+            let gone: Vec<_> = (0..64).map(|_| phone()).collect();
+            let remotes: Vec<_> = gone.iter().map(|phone| phone.local_addr().unwrap()).collect();
+            drop(gone);
+            while !over.load(Ordering::Relaxed) {
+                for &remote in &remotes {
+                    let closed = Peer { protocol: Protocol::Udp, remote, local, flow: FlowId::new(1, 0) };
+                    server.shard.send(&closed, b"refused").unwrap();
+                }
+                server.shard.next(&mut server.inbox, Some(Instant::now())).await;
+            }
+        });
+    };
+    let thread = thread::spawn(sends);
+    (told.recv().unwrap(), thread)
+}
+
+#[test]
+fn what_closed_ports_report_to_one_shard_is_never_taken_for_the_failure_of_what_another_sends() {
+    run(async {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (local, thread) = sends_to_closed_ports(&is_over);
+        // The kernel gives reports to the shard that would receive from that port: half of them to this one.
+        let mut server = Server::start(ShardConfig { shard: 2, udp: vec![local], ..ShardConfig::default() });
+        let phone = phone();
+        let remote = phone.local_addr().unwrap();
+        let peer = Peer { protocol: Protocol::Udp, remote, local, flow: FlowId::new(2, 0) };
+        for _ in 0..20_000 {
+            server.shard.send(&peer, b"arrives").unwrap();
+            server.shard.flush();
+            server.shard.next(&mut server.inbox, Some(Instant::now())).await;
+            for event in server.inbox.drain() {
+                let transport::Event::SendFailed { peer, .. } = event else { panic!("{event:?}") };
+                assert_ne!(peer.remote, remote);
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
+        assert_eq!(server.shard.counters().datagrams_failed, 0);
     });
 }
 
