@@ -16,6 +16,7 @@ need linphonec linphone-cli
 need valgrind valgrind
 need python3 python3
 need openssl openssl
+need dnsmasq dnsmasq-base
 need chromium chromium
 need node nodejs
 need npm npm

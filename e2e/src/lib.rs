@@ -17,6 +17,7 @@ mod disk;
 pub mod documents;
 mod ledger;
 mod message;
+mod name_server;
 mod namespace;
 mod operator;
 mod phone;
@@ -33,6 +34,7 @@ pub use deployment::{Deployment, Ran, RunningCommand, SERVERS, Timing, tandem_bi
 pub use disk::Disk;
 pub use ledger::{Owner, Watch};
 pub use message::Message;
+pub use name_server::NameServer;
 pub use namespace::Namespace;
 pub use operator::{Operator, Reply};
 pub use phone::{Answer, Call, Heard, Manners, Phone, Registration, Subscription};

@@ -139,11 +139,11 @@ struct State {
     manners: Manners,
     challenges: HashMap<&'static str, Challenge>,
     md5_only: bool,
-    /// Whether its Contact leaves the transport open.
-    is_contact_plain: bool,
     supported: String,
     /// What stands in Contact of its calls instead of what it registers.
     gruu: Option<String>,
+    /// Host, port and parameters of its Contact where they are not those of its socket.
+    contact_at: Option<String>,
     register_call_id: String,
     register_cseq: u32,
     is_lost: bool,
@@ -217,9 +217,9 @@ impl Phone {
                 manners: Manners::Answer,
                 challenges: HashMap::new(),
                 md5_only: false,
-                is_contact_plain: false,
                 supported: "path".to_owned(),
                 gruu: None,
+                contact_at: None,
                 register_call_id: fresh(),
                 register_cseq: 0,
                 is_lost: false,
@@ -263,7 +263,12 @@ impl Phone {
 
     /// Leaves the transport open in its Contact from now on.
     pub fn set_plain_contact(&self) {
-        self.line.state().is_contact_plain = true;
+        self.set_contact_at(&self.line.sent_by);
+    }
+
+    /// Names this host in its Contact from now on, with port and parameters.
+    pub fn set_contact_at(&self, host: &str) {
+        self.line.state().contact_at = Some(host.to_owned());
     }
 
     /// Names the extensions that its REGISTERs say it supports, from now on.
@@ -524,11 +529,10 @@ impl Line {
     }
 
     fn contact(&self) -> String {
-        let address = format!("sip:{}@{}", self.user, self.sent_by);
-        if self.state().is_contact_plain {
-            return address;
+        match &self.state().contact_at {
+            Some(host) => format!("sip:{}@{host}", self.user),
+            None => format!("sip:{}@{};transport={}", self.user, self.sent_by, self.via.parameter()),
         }
-        format!("{address};transport={}", self.via.parameter())
     }
 
     /// The Contact URI of its dialogs.

@@ -20,6 +20,6 @@ pub use epoch::{Beat, Epoch, StaleEpoch};
 pub use group::RoutingGroup;
 pub use machine::Machine;
 pub use names::{Fqdn, NameError, PoolName, ServerName, SiteName};
-pub use net::{ClientTransaction, FlowId, Leg, NextHop, Peer, Protocol, ServerTransaction};
+pub use net::{ClientTransaction, FlowId, Leg, NextHop, Peer, Place, Protocol, ServerTransaction};
 pub use source::{IpNetwork, NetworkError, Source};
 pub use time::{Instant, WallTime};

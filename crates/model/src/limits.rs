@@ -183,3 +183,25 @@ pub const BANS_MAX: usize = 10_000;
 pub const BAN_EXEMPT_MAX: usize = 256;
 /// The longest ban that an operator may order. More: 400.
 pub const BAN_ORDERED_MAX: Duration = Duration::from_secs(366 * 86_400);
+/// Addresses that one request tries of the servers of a host (RFC 3263). The rest is left out.
+pub const LOCATED_PLACES_MAX: usize = 16;
+/// Servers of a host that are looked up. The rest, with the highest priorities, is left out.
+pub const LOCATED_SERVERS_MAX: usize = 16;
+/// Longest time for which the servers of a host are believed, whatever the zone says.
+pub const DNS_LIFETIME_MAX: Duration = Duration::from_secs(3_600);
+/// Shortest time for which they are.
+pub const DNS_LIFETIME_MIN: Duration = Duration::from_secs(1);
+/// Longest time for which it is believed that a host has none.
+pub const DNS_NOTHING_LIFETIME_MAX: Duration = Duration::from_secs(60);
+/// Hosts of which one shard keeps the servers. More: those that ended are forgotten, then all.
+pub const HOSTS_KNOWN_MAX: usize = 10_000;
+/// Hosts that are looked up at a time, by one server. More wait.
+pub const HOSTS_LOOKED_UP_MAX: usize = 64;
+/// Hosts that wait to be looked up, by one server. More: 504.
+pub const HOSTS_WAITING_MAX: usize = 4_096;
+/// Requests of one shard that wait for the address of a host. More: 504.
+pub const REQUESTS_FOR_HOSTS_MAX: usize = 4_096;
+/// Failed addresses of hosts that one shard remembers. More: the oldest are forgotten.
+pub const PLACES_FAILED_MAX: usize = 10_000;
+/// Name servers of one pool. More: the topology is refused.
+pub const DNS_SERVERS_MAX: usize = 8;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use bytes::Bytes;
@@ -206,6 +207,22 @@ pub enum NextHop {
     },
     /// To a server of the topology, over mutual TLS.
     Server(ServerName),
+    /// To a host that was looked up: one place after the other, until one answers (RFC 3263 section 4.3).
+    Host {
+        /// The host name in lower case, which a certificate must carry.
+        name: Arc<str>,
+        /// Where its servers are, in the order in which they are tried; never empty.
+        places: Arc<[Place]>,
+    },
+}
+
+/// An address to send to, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Where to.
+    pub remote: SocketAddr,
 }
 
 /// What a request that leaves over one next hop says about us.

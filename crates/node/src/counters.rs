@@ -81,6 +81,10 @@ counters! {
     writes_unknown,
     /// Requests forwarded.
     requests_forwarded,
+    /// Requests that waited until a host was looked up (RFC 3263).
+    requests_for_hosts,
+    /// Requests that went to another address of a host after one had failed (RFC 3263 section 4.3).
+    requests_at_next_address,
     /// Requests too long for UDP that were sent over TCP (RFC 3261 section 18.1.1).
     long_requests_by_tcp,
     /// Of these, those that went over UDP after all because TCP was refused.

@@ -12,6 +12,7 @@ mod call_records;
 mod forward;
 mod gruu;
 mod held;
+mod hosts;
 mod journeys;
 mod keep_alives;
 pub mod legs;
@@ -46,6 +47,7 @@ use crate::{HomeIndex, Shared, authority::AuthorityGuard, clock, storm::Storm};
 use answers::Answers;
 use call_records::CallsBegun;
 use held::HeldRequests;
+use hosts::Hosts;
 use journeys::{Journeys, TCP_REFUSED_FOR};
 use legs::Legs;
 use mail::{Mail, Mailer};
@@ -75,6 +77,7 @@ pub struct Shard {
     without_tcp: Remembered<SocketAddr>,
     passed_on: PassedOn,
     held: HeldRequests,
+    hosts: Hosts,
     calls: CallsBegun,
     reg_event: Subscriptions,
     storm: Storm,
@@ -133,6 +136,7 @@ impl Shard {
             without_tcp: Remembered::new(TCP_REFUSED_FOR, limits::TCP_REFUSALS_MAX),
             passed_on: PassedOn::default(),
             held: HeldRequests::default(),
+            hosts: Hosts::new(Chance::seeded(clock::random_seed())),
             calls: CallsBegun::new(settings.call_records()),
             reg_event: Subscriptions::new(settings.steer_phones_per_s, 1, None),
             storm: Storm::new(settings.latency_target),
@@ -259,6 +263,10 @@ impl Shard {
             Mail::NotSent { to } => self.flow_failed(turn, &to),
             Mail::Response { from, bytes } => self.response(turn, from, &bytes),
             Mail::BindingsChanged { aor, cause } => self.bindings_changed(turn, &aor, cause),
+            Mail::Located(located) => {
+                let (sought, found) = *located;
+                self.located(turn, sought, found);
+            }
             Mail::Tls(tls) => self.sockets.set_tls(*tls),
             Mail::Banned(source) => self.sockets.close_from(source),
             Mail::Stop => self.is_stopping = true,

@@ -11,7 +11,7 @@ use topology::{BranchRecovery, Pool, Role, SecondRegistration, Server, Topology}
 
 use crate::{
     Associations, AuthorityTable, BackEnd, BindingStreams, CallRecorder, CertificatesInForce, Counters,
-    Defence, Directory, FlowTokens, Gates, HomeIndex, Links, Ownerships, TopologyInForce,
+    Defence, Directory, FlowTokens, Gates, HomeIndex, Links, Locator, Ownerships, TopologyInForce,
     authority::AuthorityGuard,
     backup_service::{ConflictCounts, CopyLedger, Scopes},
     clock,
@@ -44,6 +44,8 @@ pub struct Shared {
     pub ownerships: Ownerships,
     /// Which other servers answer.
     pub links: Arc<Links>,
+    /// Looks up hosts.
+    pub locator: Locator,
     /// Bindings.
     pub hot: Arc<SingleVoterHotStore>,
     /// Bindings to and from other pools.

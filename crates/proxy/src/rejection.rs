@@ -81,6 +81,10 @@ pub enum Reject {
         /// Seconds until another attempt makes sense.
         retry_after_s: u32,
     },
+    /// Somebody who had to be asked, such as a name server, did not answer: 504. Source: RFC 3261 section
+    /// 21.5.5.
+    #[error("the next hop could not be looked up")]
+    ServerTimeout,
     /// The request would be too large when forwarded: 513.
     #[error("the message is too large")]
     MessageTooLarge,
@@ -105,6 +109,7 @@ impl Reject {
             Self::Terminated => 487,
             Self::ServerInternal => 500,
             Self::ServiceUnavailable { .. } => 503,
+            Self::ServerTimeout => 504,
             Self::MessageTooLarge => 513,
         }
     }
@@ -133,6 +138,7 @@ impl Reject {
             | Self::Terminated
             | Self::ServerInternal
             | Self::ServiceUnavailable { .. }
+            | Self::ServerTimeout
             | Self::MessageTooLarge => sip::reason_phrase(self.status()).to_owned(),
         }
     }
@@ -187,6 +193,7 @@ pub fn reject_response(request: Message<'_>, reject: &Reject, to_tag: &[u8], out
         | Reject::NoSuchTransaction
         | Reject::Terminated
         | Reject::ServerInternal
+        | Reject::ServerTimeout
         | Reject::MessageTooLarge => {}
     }
     builder.write_to(out);

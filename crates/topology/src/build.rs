@@ -117,6 +117,10 @@ fn settings(raw: &raw::Settings, role: Role) -> PoolSettings {
         settings.automatic_takeover = raw.automatic_takeover.unwrap_or(settings.automatic_takeover);
         settings.second_registration = raw.second_registration.unwrap_or_default();
     }
+    if let Some(servers) = raw.dns_servers.as_ref().filter(|_| role.speaks_sip()) {
+        settings.dns_servers =
+            servers.value.iter().filter_map(|text| check::name_server(&text.value)).collect();
+    }
     if let Some(numbers) = raw.emergency_numbers.as_ref().filter(|_| role.homes_users()) {
         settings.emergency_numbers = numbers.value.iter().map(|number| number.value.clone()).collect();
     }

@@ -169,6 +169,7 @@ fn settings(mut entry: Entry<'_, '_>) -> Settings {
             SecondRegistration::as_str,
         ),
         branch_recovery: entry.word("branch_recovery", &BranchRecovery::ALL, BranchRecovery::as_str),
+        dns_servers: entry.text_list("dns_servers"),
         emergency_numbers: entry.text_list("emergency_numbers"),
         call_records: entry.word("call_records", &CallRecords::ALL, CallRecords::as_str),
         ban_exempt: entry.text_list("ban_exempt"),

@@ -98,6 +98,7 @@ pub(crate) struct Settings {
     pub automatic_takeover: Option<bool>,
     pub second_registration: Option<SecondRegistration>,
     pub branch_recovery: Option<BranchRecovery>,
+    pub dns_servers: Option<Located<Vec<Text>>>,
     pub emergency_numbers: Option<Located<Vec<Text>>>,
     pub call_records: Option<CallRecords>,
     pub ban_exempt: Option<Located<Vec<Text>>>,

@@ -170,6 +170,8 @@ rules! {
     BanExempt = "ban-exempt", Error;
     /// Not everybody is exempt from bans.
     BanExemptAll = "ban-exempt-all", Warning;
+    /// A name server is an IP address, with or without a port; at most 8, none twice.
+    DnsServers = "dns-servers", Error;
     /// MD5, SHA-256 or both are offered, and no algorithm twice.
     DigestAlgorithms = "digest-algorithms", Error;
     /// SHA-512-256 is not offered.

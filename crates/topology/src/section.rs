@@ -76,6 +76,9 @@ fn settings(settings: &PoolSettings, role: Role) -> Vec<KeyValue> {
         .map(|setting| (setting.key, setting.value(settings).to_string()))
         .collect();
     keys.push(("digest_algorithms", list(algorithms)));
+    if !settings.dns_servers.is_empty() {
+        keys.push(("dns_servers", list(settings.dns_servers.iter().map(address))));
+    }
     if role.has_partner() {
         keys.push(("automatic_takeover", settings.automatic_takeover.to_string()));
         keys.push(("second_registration", quoted(settings.second_registration.as_str())));

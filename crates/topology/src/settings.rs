@@ -1,6 +1,6 @@
 //! Pool settings: every key with its default, its range and its unit.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use model::{IpNetwork, limits};
 use serde::Serialize;
@@ -56,6 +56,10 @@ pub struct PoolSettings {
     pub steer_phones_per_s: u32,
     /// How long user data may be unwritable before users are told that they are in resiliency mode.
     pub user_services_lost_after_s: u32,
+    /// Name servers that are asked for hosts; empty: those of the system. At most `limits::DNS_SERVERS_MAX`.
+    pub dns_servers: Vec<SocketAddr>,
+    /// How long looking up a host may take, all questions together.
+    pub dns_timeout_ms: u32,
     /// What users dial in an emergency: such requests are never put off. At most
     /// `limits::EMERGENCY_NUMBERS_MAX`.
     pub emergency_numbers: Vec<String>,
@@ -101,6 +105,8 @@ impl Default for PoolSettings {
             latency_target_ms: 250,
             steer_phones_per_s: 200,
             user_services_lost_after_s: 1_800,
+            dns_servers: Vec::new(),
+            dns_timeout_ms: 3_000,
             emergency_numbers: EMERGENCY_NUMBERS_DEFAULT.map(str::to_owned).to_vec(),
             call_records: CallRecords::default(),
             ban_offences_max: 20,
@@ -154,6 +160,11 @@ impl PoolSettings {
         Duration::from_secs(self.ban_max_s as u64)
     }
 
+    /// `dns_timeout_ms` as a duration.
+    pub const fn dns_timeout(&self) -> Duration {
+        Duration::from_millis(self.dns_timeout_ms as u64)
+    }
+
     /// `nonce_lifetime_s` as a duration.
     pub const fn nonce_lifetime(&self) -> Duration {
         Duration::from_secs(self.nonce_lifetime_s as u64)
@@ -189,7 +200,7 @@ macro_rules! number {
 
 impl NumberSetting {
     /// Every such setting, in the order of the documentation.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         number!(expires_min_s, 10, 86_400, Role::homes_users),
         number!(expires_default_s, 10, 86_400, Role::homes_users),
         number!(expires_max_s, 10, 604_800, Role::homes_users),
@@ -207,6 +218,7 @@ impl NumberSetting {
         number!(nonce_lifetime_s, 30, 86_400, Role::speaks_sip),
         number!(message_bytes_max, 4_096, 65_535, Role::speaks_sip),
         number!(udp_request_bytes_max, 500, 65_535, Role::speaks_sip),
+        number!(dns_timeout_ms, 100, 30_000, Role::speaks_sip),
         number!(lease_ttl_s, 1, 60, Role::has_partner),
         number!(takeover_after_s, 2, 86_400, Role::has_partner),
         number!(hold_s, 0, 86_400, Role::has_partner),

@@ -43,10 +43,8 @@
 //! A WebSocket (RFC 7118) is a connection with another framing: `websocket` in place of `framing`, over TCP
 //! or TLS. It is only ever accepted, never made: clients of that transport cannot be connected to.
 //!
-//! ## Where the next things go
-//!
-//! * Server location (RFC 3263): resolves a URI to the [`Destination`]s that [`Shard::connect`] takes, in
-//!   order.
+//! Where the servers of a host name are (RFC 3263) is found by [`location`], for [`Shard::connect`] to go
+//! there.
 
 mod accept;
 mod banned;
@@ -60,6 +58,7 @@ mod framing;
 mod hub;
 mod inbox;
 mod link;
+pub mod location;
 mod mmsg;
 mod shard;
 mod sockets;

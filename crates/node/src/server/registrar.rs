@@ -18,8 +18,8 @@ use transport::ShardConfig;
 use super::{ServeError, say_ready};
 use crate::{
     Associations, AuthorityTable, BackEnd, CallRecorder, CertificatesInForce, Counters, Defence, Deployment,
-    Directory, FlowTokens, Gates, Homes, Links, OwnershipContext, Ownerships, Shared, TopologyInForce,
-    accounts, api, associations, back_end,
+    Directory, FlowTokens, Gates, Homes, Links, Locator, OwnershipContext, Ownerships, Shared,
+    TopologyInForce, accounts, api, associations, back_end,
     backup_service::{self, CopyLedger, purge_strangers},
     binding_stream::{self, BindingStreams},
     call_records::{self, Spool},
@@ -168,6 +168,7 @@ fn open(
         calls: CallRecorder::default(),
         watchers: Watchers::default(),
         counters: Counters::default(),
+        locator: Locator::start(&settings.dns_servers, settings.dns_timeout()),
         certificates,
         topology,
         associations,

@@ -37,7 +37,9 @@ impl Shard {
     ) -> Result<Option<Located>, Reject> {
         let server = match next_hop {
             NextHop::Server(server) if self.shared.is_gone(server, turn.now, self.held.gone()) => server,
-            NextHop::Server(_) | NextHop::Flow(_) | NextHop::Address { .. } => return Ok(None),
+            NextHop::Server(_) | NextHop::Flow(_) | NextHop::Address { .. } | NextHop::Host { .. } => {
+                return Ok(None);
+            }
         };
         let is_inside_dialog = request.to().is_ok_and(|to| to.tag().is_some());
         if is_inside_dialog && let Some(target) = self.target_past(turn, server, request, found) {

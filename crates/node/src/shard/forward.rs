@@ -41,7 +41,10 @@ impl Shard {
                     NextHop::Flow(peer) if needs_flow(peer, &target.request_uri) => {
                         Some(self.shared.tokens.write(peer))
                     }
-                    NextHop::Flow(_) | NextHop::Address { .. } | NextHop::Server(_) => None,
+                    NextHop::Flow(_)
+                    | NextHop::Address { .. }
+                    | NextHop::Server(_)
+                    | NextHop::Host { .. } => None,
                 };
                 target.leg = self.legs.of_dialog(&target.leg, &mark, token.as_deref());
             }
@@ -89,7 +92,7 @@ impl Shard {
         &mut self,
         turn: &Turn<'_>,
         origin: &Origin,
-        request: &OwnedMessage,
+        request: &Arc<OwnedMessage>,
         from: Peer,
     ) {
         let view = request.view();
@@ -101,7 +104,12 @@ impl Shard {
         if !self.is_of_our_dialog(origin, view, &found) {
             return;
         }
-        let Ok(located) = self.destinations(turn, origin, view, from, &found) else { return };
+        self.begin_to_want_hosts();
+        let located = self.destinations(turn, origin, view, from, &found);
+        if self.await_hosts_for_ack(turn, origin, request, from) {
+            return;
+        }
+        let Ok(located) = located else { return };
         let routing = located.routing(self.routing_of(view, &found));
         let prefix: Bytes = self.branch_prefix.clone();
         for target in located.targets.iter().take(1) {

@@ -123,6 +123,16 @@ impl Shard {
         self.held.keep_for_now(turn.now, held)
     }
 
+    /// Deals once more with a request that waited for something else than an owner.
+    pub(super) fn again(&mut self, turn: &Turn<'_>, held: Held) {
+        let until = turn.now + HOLD_MAX;
+        let before = self.held.again.take();
+        let Held { was_passed_on, gone, .. } = &held;
+        self.held.again = Some(Again { until, was_passed_on: *was_passed_on, gone: gone.clone() });
+        self.request(turn, &held.origin, held.server, &held.request, held.from);
+        self.held.again = before;
+    }
+
     /// Deals again with the requests that wait; those that still find no owner go on waiting until their time
     /// is over.
     pub(super) fn release_held(&mut self, turn: &Turn<'_>) {

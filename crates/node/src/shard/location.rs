@@ -135,15 +135,15 @@ impl Shard {
 
     /// Towards the address in a URI: a server of ours by its internal listener, or any other address.
     ///
-    /// Errors: 404 for a host name (server location by DNS is not there yet) and for WebSocket, whose clients
-    /// nobody connects to; 416 for other schemes.
+    /// Errors: those of [`Self::towards_host`] for a host name; 404 for WebSocket, whose clients nobody
+    /// connects to; 416 for other schemes.
     pub(super) fn towards_uri(&self, uri: &Uri<'_>) -> Result<(NextHop, Arc<Leg>), Reject> {
         match uri.scheme {
             Scheme::Sip | Scheme::Sips => {}
             Scheme::Tel | Scheme::Other => return Err(Reject::UnsupportedScheme),
         }
         let host = uri.maddr().and_then(sip::host_address).or_else(|| uri.host_address());
-        let ip = host.ok_or(Reject::NotFound)?;
+        let Some(ip) = host else { return self.towards_host(uri) };
         let protocol = protocol_of(uri);
         match protocol {
             Protocol::Udp | Protocol::Tcp | Protocol::Tls => {}

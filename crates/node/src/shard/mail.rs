@@ -9,9 +9,10 @@ use bytes::Bytes;
 use model::{AddressOfRecord, Peer, Source, limits};
 use registrar::{Outcome, reg_event::Cause};
 use store::HotError;
-use transport::{ShardWaker, TlsConfigs};
+use transport::{ShardWaker, TlsConfigs, location::Sought};
 
 use super::register::Waiting;
+use crate::locator::Found;
 
 /// One thing put into a shard's mailbox.
 pub enum Mail {
@@ -45,6 +46,8 @@ pub enum Mail {
         /// By what.
         cause: Cause,
     },
+    /// A host that this shard asked for, and what became of it.
+    Located(Box<(Sought, Found)>),
     /// Other certificates and trust for connections from now on.
     Tls(Box<TlsConfigs>),
     /// A source is banned: its connections are to be closed.
@@ -67,8 +70,8 @@ impl Mailer {
     }
 
     /// Puts something in and wakes the shard. Messages are dropped when the mailbox is full, as a network
-    /// would; outcomes never are, since their number is bounded by what waits for the disk, nor what the
-    /// server itself orders.
+    /// would; outcomes never are, since their number is bounded by what waits for the disk or for a host,
+    /// nor what the server itself orders.
     pub fn post(&self, mail: Mail) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let may_be_lost = match &mail {
@@ -79,7 +82,7 @@ impl Mailer {
             | Mail::NotSent { .. }
             | Mail::Response { .. }
             | Mail::BindingsChanged { .. } => true,
-            Mail::Outcomes(..) | Mail::Tls(_) | Mail::Stop => false,
+            Mail::Outcomes(..) | Mail::Located(_) | Mail::Tls(_) | Mail::Stop => false,
         };
         if !(may_be_lost && waiting.len() >= limits::COMMANDS_WAITING_MAX) {
             waiting.push_back(mail);

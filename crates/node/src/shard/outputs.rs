@@ -8,7 +8,13 @@ use proxy::{BranchFailure, BranchKey, Reject};
 use sip::{Message, Method, OwnedMessage, Uri};
 use transport::{Destination, SendError};
 
-use super::{Origin, Shard, Turn, held::Held, journeys::with_via, mail::Mail, passed_on::Passed};
+use super::{
+    Origin, Shard, Turn,
+    held::Held,
+    journeys::{to_place, with_via},
+    mail::Mail,
+    passed_on::Passed,
+};
 
 impl Shard {
     /// Until neither machine wants anything more.
@@ -34,6 +40,9 @@ impl Shard {
             }
             Output::Ack { request, from } => self.acknowledge(turn, origin, &request, from),
             Output::Response { tag, response, .. } => {
+                if response.view().status() == 503 && self.journeys.may_go_on(tag) {
+                    return self.branch_failed(turn, tag, BranchFailure::Transport);
+                }
                 if response.view().status() >= 200 {
                     self.sent.remove(tag);
                     self.journeys.end(tag);
@@ -173,6 +182,7 @@ impl Shard {
                 let server = topology.server(name)?;
                 Destination::internal(server.listen.internal_sip?, server.fqdn.as_str())
             }
+            NextHop::Host { name, places } => to_place(name, *places.first()?),
         };
         self.sockets.connect(&destination).ok()
     }
@@ -212,7 +222,8 @@ impl Shard {
             return self.reject(server, request.view(), &Reject::NoSuchTransaction);
         }
         self.answer(server, request.view(), 200, &[]);
-        if let Some(held) = invite.and_then(|invite| self.held.remove(invite)) {
+        let waiting = |invite| self.held.remove(invite).or_else(|| self.hosts.remove(invite));
+        if let Some(held) = invite.and_then(waiting) {
             return self.answer(held.server, held.request.view(), 487, &[]);
         }
         if let Some(invite) = invite {

@@ -34,6 +34,7 @@ impl Way {
     fn is_secure(&self) -> bool {
         match &self.next_hop {
             NextHop::Flow(Peer { protocol, .. }) | NextHop::Address { protocol, .. } => protocol.is_secure(),
+            NextHop::Host { places, .. } => places.iter().all(|place| place.protocol.is_secure()),
             NextHop::Server(_) => true,
         }
     }
@@ -144,7 +145,7 @@ impl Shard {
         let (next_hop, leg) = self.towards_uri(uri).ok()?;
         let through = match &next_hop {
             NextHop::Server(server) => Some(server.clone()),
-            NextHop::Flow(_) | NextHop::Address { .. } => None,
+            NextHop::Flow(_) | NextHop::Address { .. } | NextHop::Host { .. } => None,
         };
         Some(Way { next_hop, leg, routes, through })
     }

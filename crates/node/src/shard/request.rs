@@ -84,9 +84,13 @@ impl Shard {
         if caller.as_ref().is_some_and(|caller| self.poses_as_another(view, caller)) {
             return self.reject(server, view, &Reject::Forbidden);
         }
+        self.begin_to_want_hosts();
         let located = self
             .may_call(caller.as_ref(), view, &found)
             .and_then(|()| self.destinations(turn, origin, view, from, &found));
+        if self.await_hosts(turn, || Held::new(origin, server, request, from)) {
+            return;
+        }
         if matches!(located, Err(Reject::ServiceUnavailable { .. }))
             && turn.authority.is_any_changing(turn.now)
             && self.hold(turn, Held::new(origin, server, request, from))
@@ -388,6 +392,6 @@ fn towards_owner(located: &Located) -> Option<&ServerName> {
     let [target] = located.targets.as_slice() else { return None };
     match &target.next_hop {
         NextHop::Server(server) if located.called.is_none() => Some(server),
-        NextHop::Server(_) | NextHop::Flow(_) | NextHop::Address { .. } => None,
+        NextHop::Server(_) | NextHop::Flow(_) | NextHop::Address { .. } | NextHop::Host { .. } => None,
     }
 }

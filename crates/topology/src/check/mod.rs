@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub(crate) use address::listening_address;
+pub(crate) use settings::name_server;
 
 /// Adds what breaks a rule in `document` to `findings`.
 pub(crate) fn document(document: &Document, findings: &mut Vec<Finding>) {

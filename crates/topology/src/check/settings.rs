@@ -1,5 +1,7 @@
 //! Pool settings: ranges, and what must fit together.
 
+use std::net::{IpAddr, SocketAddr};
+
 use model::{IpNetwork, limits};
 
 use super::Check;
@@ -17,6 +19,7 @@ pub(super) fn check(check: &mut Check<'_>) {
         check_digest(check, pool);
         check_emergency(check, pool);
         check_bans(check, pool);
+        check_dns(check, pool);
         if let Some(role) = pool.role {
             check_effects(check, pool, role);
         }
@@ -174,6 +177,34 @@ fn check_bans(check: &mut Check<'_>, pool: &Pool) {
     }
 }
 
+/// The address of a name server; `None` when it is none. Port 53 unless it says another.
+pub(crate) fn name_server(text: &str) -> Option<SocketAddr> {
+    let alone = text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53));
+    let address = alone.or_else(|| text.parse().ok())?;
+    let is_usable = address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast();
+    is_usable.then_some(address)
+}
+
+fn check_dns(check: &mut Check<'_>, pool: &Pool) {
+    let Some(list) = &pool.settings.dns_servers else { return };
+    if list.value.len() > limits::DNS_SERVERS_MAX {
+        let message = format!("{} name servers, at most {}", list.value.len(), limits::DNS_SERVERS_MAX);
+        return check.report(Rule::DnsServers, list.at, &pool.subject, message, "remove some of them");
+    }
+    for (before, text) in list.value.iter().enumerate() {
+        let Some(address) = name_server(&text.value) else {
+            let message = format!("\"{}\" is no address of a name server", shorten(&text.value));
+            let remedy = "write an IP address, as in \"192.0.2.53\" or \"192.0.2.53:5353\"";
+            check.report(Rule::DnsServers, text.at, &pool.subject, message, remedy);
+            continue;
+        };
+        if list.value.iter().take(before).any(|earlier| name_server(&earlier.value) == Some(address)) {
+            let message = format!("{address} is a name server twice");
+            check.report(Rule::DnsServers, text.at, &pool.subject, message, "remove one of them");
+        }
+    }
+}
+
 fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
     let keys = &pool.settings.keys;
     for setting in NumberSetting::ALL.iter().filter(|setting| !setting.applies_to(role)) {
@@ -181,6 +212,7 @@ fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
     }
     let others = [
         ("digest_algorithms", role.speaks_sip()),
+        ("dns_servers", role.speaks_sip()),
         ("automatic_takeover", role.has_partner()),
         ("second_registration", role.has_partner()),
         ("branch_recovery", role == Role::Branch),
