@@ -36,6 +36,8 @@ pub struct Certificates {
     pub internal_server: Arc<ServerConfig>,
     /// Towards other servers.
     pub internal_client: Arc<ClientConfig>,
+    /// Towards hosts of other domains, which must prove their SIP identity.
+    pub sip_client: Arc<ClientConfig>,
     facts: Vec<InUse>,
 }
 
@@ -73,7 +75,7 @@ impl Certificates {
     pub fn of_shard(&self) -> TlsConfigs {
         TlsConfigs {
             server: self.phones.clone(),
-            client: Some(Arc::clone(&self.internal_client)),
+            client: Some(Arc::clone(&self.sip_client)),
             internal_server: Some(Arc::clone(&self.internal_server)),
             internal_client: Some(Arc::clone(&self.internal_client)),
         }

@@ -1,6 +1,7 @@
 //! TLS configurations from PEM files, with errors that name the file and what to do. TLS 1.2 and 1.3 only.
 
 mod facts;
+mod sip_identity;
 
 use std::{
     fs, io,
@@ -22,6 +23,8 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer, time::ASN1Time};
+
+use sip_identity::SipDomainVerifier;
 
 pub use facts::{CertificateFacts, certificate_facts};
 
@@ -198,6 +201,29 @@ pub fn client_config(
         .map_err(|error| unusable(authorities, error))?
         .with_root_certificates(roots);
     let Some(identity) = identity else { return Ok(Arc::new(builder.with_no_client_auth())) };
+    let (chain, key) = load_identity(identity, now)?;
+    let mut config =
+        builder.with_client_auth_cert(chain, key).map_err(|error| identity_error(identity, error))?;
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// How outbound TLS to SIP domains trusts: as [`client_config`], and a name must be one of the certificate's
+/// SIP identities: the host of a `sip` URI, or without any such URI a DNS name, compared whole; no wildcard,
+/// no common name (RFC 5922 sections 7.1, 7.2 and 7.4).
+///
+/// `now` is what certificates are compared with. Errors: [`TlsError`].
+pub fn sip_client_config(
+    authorities: &Path,
+    identity: &Identity,
+    now: WallTime,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let verifier = SipDomainVerifier::new(load_authorities(authorities, now)?, provider());
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(|error| unusable(authorities, error))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
     let (chain, key) = load_identity(identity, now)?;
     let mut config =
         builder.with_client_auth_cert(chain, key).map_err(|error| identity_error(identity, error))?;

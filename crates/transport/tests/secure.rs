@@ -19,7 +19,9 @@ use std::{
 
 use common::{Seen, Server, any, expect, message, run};
 use model::{Protocol, WallTime};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType, date_time_ymd,
+};
 use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::{
@@ -31,7 +33,7 @@ use transport::{
     CloseReason, ConnectError, ConnectFailure, Destination, Settings, ShardConfig, TlsConfigs,
     tls::{
         Identity, TlsError, certificate_facts, check_own_identity, client_config, internal_server_config,
-        server_config,
+        server_config, sip_client_config,
     },
 };
 
@@ -415,5 +417,58 @@ fn tls_before_1_2_is_refused_by_an_alert() {
         // Alert, version, length 2, fatal, protocol_version.
         assert_eq!(answer.first(), Some(&21), "{answer:?}");
         assert_eq!(answer.get(3..7), Some(&[0, 2, 2, 70][..]), "{answer:?}");
+    });
+}
+
+/// Whether a server with these names in its certificate is accepted by who looks for `domain`.
+async fn is_accepted(authority: &Authority, names: &[SanType], domain: &str) -> bool {
+    let identity = authority.issue_with(&["server"], |params| {
+        params.distinguished_name.push(DnType::CommonName, "example.com");
+        params.subject_alt_names = names.to_vec();
+    });
+    let server = Some(server_config(&identity, NOW).unwrap());
+    let own = authority.issue(&["client.example.com"]);
+    let client = Some(sip_client_config(&authority.roots(), &own, NOW).unwrap());
+    let tls_configs = TlsConfigs { server, client, ..TlsConfigs::default() };
+    let config = ShardConfig { tls: vec![any()], tls_configs, ..ShardConfig::default() };
+    let mut both = Server::start(config);
+    let address = both.shard.bound().tls[0];
+    let peer = both.shard.connect(&Destination::tls(address, domain)).unwrap();
+    both.shard.send(&peer, &message("hello")).unwrap();
+    loop {
+        for seen in both.turn().await {
+            match seen {
+                Seen::Message { .. } => return true,
+                Seen::ConnectFailed { reason: ConnectFailure::Tls(_), .. } => return false,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sip_domain_is_proved_by_its_uri_or_else_its_dns_name_and_never_by_a_wildcard() {
+    run(async {
+        let authority = Authority::new("test");
+        let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+        let uri = |name: &str| SanType::URI(name.try_into().unwrap());
+        let cases = [
+            (vec![uri("sip:example.com")], true),
+            (vec![dns("example.com")], true),
+            (vec![dns("EXAMPLE.com"), dns("other.org")], true),
+            // The domain, not one of its users, nor another scheme.
+            (vec![uri("sip:alice@example.com")], false),
+            (vec![uri("https://example.com")], false),
+            // A SIP URI says all that there is to say.
+            (vec![uri("sip:other.org"), dns("example.com")], false),
+            // Whole, and nothing like it.
+            (vec![dns("*.com")], false),
+            (vec![dns("sip.example.com")], false),
+            (vec![], false),
+        ];
+        for (names, expected) in cases {
+            assert_eq!(is_accepted(&authority, &names, "example.com").await, expected, "{names:?}");
+        }
+        assert!(!is_accepted(&authority, &[dns("*.example.com")], "sip.example.com").await);
     });
 }

@@ -11,7 +11,7 @@ use siphasher::sip::SipHasher13;
 use topology::Server;
 use transport::tls::{
     Identity, TlsError, certificate_facts, check_own_identity, client_config, internal_server_config,
-    server_config,
+    server_config, sip_client_config,
 };
 
 use super::{Certificates, InUse, Part};
@@ -67,6 +67,7 @@ impl Files {
             phones: self.phones.as_ref().map(|identity| server_config(identity, now)).transpose()?,
             internal_server: internal_server_config(&self.internal, &self.authority, now)?,
             internal_client: client_config(&self.authority, Some(&self.internal), now)?,
+            sip_client: sip_client_config(&self.authority, &self.internal, now)?,
             facts: self.facts()?,
         };
         check_own_identity(&self.internal, &self.authority, fqdn.as_str(), now)?;
