@@ -29,6 +29,13 @@ pub struct Asked {
     pub is_stale: bool,
 }
 
+impl Asked {
+    /// The Authorization value of a REGISTER with this user name and password.
+    pub fn authorization(&mut self, user: &str, password: &str) -> String {
+        self.challenge.answer(user, password, "REGISTER", "sip:example.com")
+    }
+}
+
 impl Attacker {
     /// Sends from a port of `local` to `server`.
     ///
@@ -97,7 +104,7 @@ impl Attacker {
     ///
     /// Errors: the socket fails.
     pub fn answer(&self, asked: &mut Asked, user: &str, password: &str) -> Result<Option<Message>> {
-        let value = asked.challenge.answer(user, password, "REGISTER", "sip:example.com");
+        let value = asked.authorization(user, password);
         self.ask(&self.register(user, &format!("Authorization: {value}\r\n")))
     }
 

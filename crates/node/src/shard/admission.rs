@@ -1,6 +1,6 @@
 //! Where storm control acts: which requests of a shard are put off. See [`crate::storm`].
 
-use model::{AddressOfRecord, ServerTransaction};
+use model::{AddressOfRecord, Peer, ServerTransaction};
 use pairing::RegisterDecision;
 use registrar::is_refresh;
 use sip::{Message, Uri};
@@ -53,11 +53,10 @@ impl Shard {
         }
     }
 
-    /// Puts a REGISTER off when it would make new work for the disk here or at the owner, and is no refresh
-    /// of what is bound. `true`: it is answered.
-    pub(super) fn put_off_register(
-        &mut self,
-        server: ServerTransaction,
+    /// Whether a REGISTER is to be put off: it would make new work for the disk here or at the owner, and is
+    /// no refresh of what is bound.
+    pub(super) fn defers_register(
+        &self,
         request: Message<'_>,
         home: HomeIndex,
         aor: &AddressOfRecord,
@@ -70,30 +69,34 @@ impl Shard {
             RegisterDecision::Serve { .. } | RegisterDecision::Forward { .. } => {}
             RegisterDecision::Redirect { .. } | RegisterDecision::Unavailable { .. } => return false,
         }
-        if is_refresh(request, &self.shared.bindings(home, aor)) {
-            return false;
-        }
-        self.shared.counters.registers_deferred.add();
-        self.put_off(server, request, Work::Register);
-        true
+        !is_refresh(request, &self.shared.bindings(home, aor))
     }
 
-    /// Puts a request off that begins something new and is no emergency. `true`: it is answered.
-    pub(super) fn put_off_request(&mut self, server: ServerTransaction, request: Message<'_>) -> bool {
-        if !self.storm.defers_requests() || is_inside_dialog(request) {
-            return false;
-        }
-        if Uri::parse(request.request_uri()).is_ok_and(|uri| self.settings.emergency.contain(&uri)) {
-            return false;
-        }
-        self.shared.counters.requests_deferred.add();
-        self.put_off(server, request, Work::Request);
-        true
+    /// Whether a request is to be put off: it begins something new and is no emergency.
+    pub(super) fn defers_request(&self, request: Message<'_>) -> bool {
+        let is_emergency =
+            || Uri::parse(request.request_uri()).is_ok_and(|uri| self.settings.emergency.contain(&uri));
+        self.storm.defers_requests() && !is_inside_dialog(request) && !is_emergency()
     }
 
-    fn put_off(&mut self, server: ServerTransaction, request: Message<'_>, work: Work) {
-        let seconds = self.storm.retry_after_s(work, &mut self.chance).to_string();
+    /// Puts a request off, in its transaction.
+    pub(super) fn put_off(&mut self, server: ServerTransaction, request: Message<'_>, work: Work) {
+        let seconds = self.retry_after(work);
         self.answer(server, request, 503, &[("Retry-After", seconds.as_bytes())]);
+    }
+
+    /// Puts a request off for which there is no transaction.
+    pub(super) fn put_off_at_once(&mut self, peer: &Peer, request: Message<'_>, work: Work) {
+        let seconds = self.retry_after(work);
+        self.send_statelessly(peer, request, 503, &[("Retry-After", seconds.as_bytes())]);
+    }
+
+    fn retry_after(&mut self, work: Work) -> String {
+        match work {
+            Work::Register => self.shared.counters.registers_deferred.add(),
+            Work::Request => self.shared.counters.requests_deferred.add(),
+        }
+        self.storm.retry_after_s(work, &mut self.chance).to_string()
     }
 }
 

@@ -6,6 +6,7 @@ use bans::{Offence, Proof};
 use bytes::Bytes;
 use model::{AddressOfRecord, Peer, ServerTransaction, Source};
 use pairing::RegisterDecision;
+use proxy::{Preprocessed, Reject, preprocess, validate_checked};
 use registrar::{
     authentication::{Challenger, Rejection, Sender},
     check_extensions,
@@ -13,20 +14,27 @@ use registrar::{
 use sip::{Framing, HeaderId, Message, Method, OwnedMessage, digest::Credentials};
 
 use super::{Origin, Shard, Turn};
-use crate::{Shared, clock};
+use crate::{Shared, clock, storm::Work};
 
 /// What a challenge of ours says when the nonce is at fault.
 const STALE: &[u8] = b"stale=true";
 
 impl Shard {
-    /// Challenges a REGISTER that comes without credentials, and without a transaction: a copy of it may get
-    /// a challenge of its own (RFC 3261 sections 8.2.7 and 26.3.2.4). `false` when something else is to be
-    /// done with it.
+    /// Challenges or refuses a phone's request that comes without credentials, and without a transaction: a
+    /// copy of it may get a challenge of its own (RFC 3261 sections 8.2.7 and 26.3.2.4). So a flood of them
+    /// takes no memory, and who forges addresses gets one answer sent there and no repetitions. `false` when
+    /// something else is to be done with it.
     pub(super) fn challenge_at_once(&mut self, turn: &Turn<'_>, peer: &Peer, request: Message<'_>) -> bool {
-        let is_candidate = request.method() == Method::Register
-            && !request.has(HeaderId::Authorization)
-            && !self.storm.defers_registers()
-            && self.is_plain_register(request);
+        let method = request.method();
+        if method == Method::Register {
+            return self.challenge_register_at_once(turn, peer, request);
+        }
+        // An ACK is never answered, and a CANCEL is about a transaction.
+        !matches!(method, Method::Ack | Method::Cancel) && self.refuse_at_once(turn, peer, request)
+    }
+
+    fn challenge_register_at_once(&mut self, turn: &Turn<'_>, peer: &Peer, request: Message<'_>) -> bool {
+        let is_candidate = !request.has(HeaderId::Authorization) && self.is_plain_register(request);
         if !is_candidate || check_extensions(request).is_err() {
             return false;
         }
@@ -35,12 +43,65 @@ impl Shard {
         let user = self.shared.directory.user(&aor);
         let can_prove = user.as_ref().is_none_or(|user| user.credentials.is_some());
         let Some(home) = user.map(|user| user.home).or(self.shared.own_home) else { return false };
-        if !can_prove || matches!(self.decide(turn, home), RegisterDecision::Forward { .. }) {
+        let decision = self.decide(turn, home);
+        if self.defers_register(request, home, &aor, &decision) {
+            self.put_off_at_once(peer, request, Work::Register);
+            return true;
+        }
+        if !can_prove || matches!(decision, RegisterDecision::Forward { .. }) {
             return false;
         }
-        let challenger = Challenger::Server;
+        self.challenge_statelessly(peer, request, Challenger::Server, &aor)
+    }
+
+    /// A request that is not of a dialog of ours: only a user of ours who proves it is let in with it.
+    fn refuse_at_once(&mut self, turn: &Turn<'_>, peer: &Peer, request: Message<'_>) -> bool {
+        let is_candidate =
+            !request.has(HeaderId::ProxyAuthorization) && !request.has(HeaderId::Authorization);
+        if !is_candidate {
+            return false;
+        }
+        if self.defers_request(request) {
+            self.put_off_at_once(peer, request, Work::Request);
+            return true;
+        }
+        if validate_checked(request, &self.settings.rules).is_err() {
+            return false;
+        }
+        let Ok(found) = preprocess(request, peer, &self.legs) else { return false };
+        if self.is_for_us(request, &found)
+            || self.is_for_reg_event(turn, request, &found)
+            || self.is_of_our_dialog(&Origin::Phone, request, &found)
+        {
+            return false;
+        }
+        self.blame_for_route(peer, request, &found);
+        let caller = request.from().ok().and_then(|from| from.uri().ok()?.address_of_record().ok());
+        if let Some(caller) = caller.filter(|caller| self.settings.is_our_domain(caller.domain())) {
+            return self.challenge_statelessly(peer, request, Challenger::Proxy, &caller);
+        }
+        self.send_statelessly(peer, request, Reject::Forbidden.status(), &[]);
+        true
+    }
+
+    /// Counts a Route that only looks like ours as an offence.
+    pub(super) fn blame_for_route(&self, from: &Peer, request: Message<'_>, found: &Preprocessed<'_>) {
+        let arrival = found.arrival_route.as_ref().and_then(|route| route.user);
+        let call_id = request.call_id().unwrap_or_default();
+        if arrival.is_some_and(|user| self.shared.tokens.is_forged(user, call_id)) {
+            self.shared.defence.offence(&self.shared.counters, from, Offence::ForgedRoute);
+        }
+    }
+
+    fn challenge_statelessly(
+        &mut self,
+        peer: &Peer,
+        request: Message<'_>,
+        challenger: Challenger,
+        claimed: &AddressOfRecord,
+    ) -> bool {
         let Err(Rejection::Challenge(challenged)) =
-            self.authenticate(&Origin::Phone, peer, request, challenger, &aor)
+            self.authenticate(&Origin::Phone, peer, request, challenger, claimed)
         else {
             return false;
         };

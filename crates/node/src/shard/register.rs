@@ -21,7 +21,10 @@ use super::{
     Origin, Shard, Turn, held::Held, keep_alives::FlowTimer, location::Located, mail::Mail,
     passed_on::Passed, respond::hexadecimal,
 };
-use crate::{HomeIndex, clock, storm};
+use crate::{
+    HomeIndex, clock,
+    storm::{self, Work},
+};
 
 /// Retry-After when a write failed or its outcome is unknown, in seconds.
 const RETRY_AFTER_WRITE_S: u64 = 5;
@@ -74,8 +77,8 @@ impl Shard {
             return self.reject(server, view, &Reject::NotFound);
         };
         let decision = self.decide(turn, home);
-        if self.put_off_register(server, view, home, &aor, &decision) {
-            return;
+        if self.defers_register(view, home, &aor, &decision) {
+            return self.put_off(server, view, Work::Register);
         }
         if self.is_between_owners(turn, home, &decision)
             && self.hold(turn, Held::new(origin, server, request, from))

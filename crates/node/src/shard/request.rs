@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bans::Offence;
 use bytes::Bytes;
 use model::{AddressOfRecord, Leg, NextHop, Peer, ServerName, ServerTransaction};
 use proxy::{Preprocessed, Reject, Routing, Target, preprocess, validate_checked};
@@ -13,7 +12,7 @@ use super::{
     Origin, Shard, Turn, held::Held, location::Located, passed_on::Passed, reach::is_sips_uri,
     sending_on::is_new_call,
 };
-use crate::{FlowTokens, flow_token::TokenFlow};
+use crate::{FlowTokens, flow_token::TokenFlow, storm::Work};
 
 /// What an OPTIONS learns of this server.
 const OPTIONS_HEADERS: [(&str, &[u8]); 5] = [
@@ -52,8 +51,8 @@ impl Shard {
         if self.is_plain_register(view) {
             return self.register(turn, origin, server, request, from);
         }
-        if view.method() != Method::Register && self.put_off_request(server, view) {
-            return;
+        if view.method() != Method::Register && self.defers_request(view) {
+            return self.put_off(server, view, Work::Request);
         }
         if let Err(reject) = validate_checked(view, &self.settings.rules) {
             let is_last_hop_question = view.method() == Method::Options && reject == Reject::TooManyHops;
@@ -157,7 +156,7 @@ impl Shard {
     }
 
     /// An OPTIONS that asks this server about itself: no user part, addressed to us, no route beyond us.
-    fn is_for_us(&self, request: Message<'_>, found: &Preprocessed<'_>) -> bool {
+    pub(super) fn is_for_us(&self, request: Message<'_>, found: &Preprocessed<'_>) -> bool {
         request.method() == Method::Options
             && found.routes.is_empty()
             && Uri::parse(&found.request_uri).is_ok_and(|uri| uri.user.is_none() && self.legs.is_own(&uri))
@@ -202,11 +201,7 @@ impl Shard {
         if *origin != Origin::Phone || self.is_of_our_dialog(origin, request, found) {
             return Ok(Admitted::Trusted);
         }
-        let arrival = found.arrival_route.as_ref().and_then(|route| route.user);
-        let call_id = request.call_id().unwrap_or_default();
-        if arrival.is_some_and(|user| self.shared.tokens.is_forged(user, call_id)) {
-            self.shared.defence.offence(&self.shared.counters, from, Offence::ForgedRoute);
-        }
+        self.blame_for_route(from, request, found);
         let caller = request.from().ok().and_then(|from| from.uri().ok()?.address_of_record().ok());
         let Some(caller) = caller.filter(|caller| self.settings.is_our_domain(caller.domain())) else {
             return Err(Reject::Forbidden);
