@@ -34,6 +34,11 @@ impl Asked {
     pub fn authorization(&mut self, user: &str, password: &str) -> String {
         self.challenge.answer(user, password, "REGISTER", "sip:example.com")
     }
+
+    /// Whether an Authentication-Info of the answer to that proves that the server knows the password too.
+    pub fn is_proved_by(&self, info: &str, user: &str, password: &str) -> bool {
+        self.challenge.is_proved_by(info, user, password, "sip:example.com")
+    }
 }
 
 impl Attacker {

@@ -62,6 +62,16 @@ impl Challenge {
         )
     }
 
+    /// Whether an Authentication-Info proves that the server knows the password too (RFC 7616 section 3.5).
+    pub fn is_proved_by(&self, info: &str, user: &str, password: &str, uri: &str) -> bool {
+        let of = |name| field(info, name).unwrap_or_default();
+        let ha1 = self.hash(&format!("{user}:{}:{password}", self.realm));
+        let ha2 = self.hash(&format!(":{uri}"));
+        let (nc, cnonce, qop) = (of("nc"), of("cnonce"), of("qop"));
+        let proof = self.hash(&format!("{ha1}:{}:{nc}:{cnonce}:{qop}:{ha2}", self.nonce));
+        of("rspauth") == proof && qop == "auth" && nc == format!("{:08x}", self.uses)
+    }
+
     fn hash(&self, text: &str) -> String {
         match self.algorithm {
             Algorithm::Md5 => hex(&Md5::digest(text.as_bytes())),

@@ -82,6 +82,29 @@ fn a_nonce_is_good_from_the_address_it_was_sent_to_at_either_pool() {
 }
 
 #[test]
+fn a_server_proves_that_it_knows_the_password_where_the_pool_says_so() {
+    for is_on in [false, true] {
+        let deployment = Deployment::new(Timing::DEFAULT).unwrap();
+        let settings = format!("authentication_info = {is_on}\nlease_ttl_s");
+        deployment.edit_topology(|text| text.replace("lease_ttl_s", &settings)).unwrap();
+        for server in ["control1", "east1"] {
+            deployment.start(server).unwrap();
+        }
+        deployment.wait_serving("east1", "east", Some("full"), Duration::from_secs(30)).unwrap();
+        let phone = Attacker::new("127.0.0.5", Deployment::sip("east1")).unwrap();
+        let password = deployment.password("1003").unwrap();
+        let mut asked = phone.challenge("1003").unwrap().unwrap();
+
+        let accepted = phone.answer(&mut asked, "1003", password).unwrap().unwrap();
+        assert_eq!(accepted.status(), Some(200));
+        let info = accepted.header("Authentication-Info");
+        assert_eq!(info.is_some(), is_on, "{info:?}");
+        assert!(info.is_none_or(|info| asked.is_proved_by(info, "1003", password)), "{info:?}");
+        assert!(!info.is_some_and(|info| asked.is_proved_by(info, "1003", "guess")), "{info:?}");
+    }
+}
+
+#[test]
 fn who_guesses_is_banned_and_everybody_else_is_served() {
     let deployment = Deployment::running(Timing::DEFAULT).unwrap();
     let (server, bad) = (Deployment::sip("east1"), "127.0.0.66");

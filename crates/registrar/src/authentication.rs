@@ -30,7 +30,7 @@ use bytes::Bytes;
 use model::{AddressOfRecord, Chance, Source, WallTime};
 use sip::{
     HeaderError, HeaderId, Message, Method, Uri,
-    digest::{Algorithm, Challenge, Credentials, CredentialsError, Ha1, verify},
+    digest::{Algorithm, AuthenticationInfo, Challenge, Credentials, CredentialsError, Ha1, verify},
 };
 
 mod accounts;
@@ -42,7 +42,7 @@ mod tests;
 
 pub use accounts::{AccountView, Accounts, Algorithms};
 pub use nonce::NonceKey;
-use nonce::Nonces;
+use nonce::{NONCE_CHARACTERS, Nonces};
 pub use nonce_counts::{NonceCounts, NonceLedger, NonceUse};
 pub use sender::Sender;
 
@@ -246,6 +246,35 @@ impl<L: NonceLedger> Authenticator<L> {
         let offered = account.and_then(|account| account.algorithms).unwrap_or(self.settings.algorithms);
         let is_alive = nonce.is_alive(now, self.settings.nonce_lifetime);
         (is_alive && offered.contains(credentials.algorithm)).then_some(credentials)
+    }
+
+    /// The Authentication-Info for a request whose credentials [`Self::check`] has just accepted from
+    /// `source`; `None` where there is nothing to say.
+    ///
+    /// It holds another nonce where that of the credentials is past half its lifetime: a phone that takes it
+    /// is not challenged for the old one.
+    pub fn info(
+        &mut self,
+        now: WallTime,
+        request: Message<'_>,
+        challenger: Challenger,
+        source: Source,
+        accounts: &impl Accounts,
+    ) -> Option<Bytes> {
+        let claimed = claimed_user(request).ok()?;
+        let realm = claimed.domain();
+        let credentials = find_credentials(request, challenger, realm).ok()??;
+        let nonce = self.nonces.open(credentials.nonce.raw(), realm.as_bytes(), source)?;
+        let account = accounts.account(&credentials.username.unescaped(), realm)?;
+        let ha1 = account.ha1(credentials.algorithm)?;
+        let is_ageing = nonce.is_ageing(now, self.settings.nonce_lifetime);
+        let next = is_ageing.then(|| self.nonces.issue(now, self.chance.bits(), realm.as_bytes(), source));
+        let next_nonce = next.as_ref().map(<[u8; NONCE_CHARACTERS]>::as_slice);
+        let mut value = Vec::new();
+        let info = AuthenticationInfo { ha1: &ha1, credentials: &credentials, next_nonce };
+        // The proof is given to nobody whose own was not right.
+        let is_right = verify(&ha1, &credentials, request.method_bytes());
+        (is_right && info.write_to(&mut value)).then(|| Bytes::from(value))
     }
 
     /// Checks credentials for our realm; tells the user they belong to.

@@ -8,9 +8,11 @@
 mod algorithm;
 mod challenge;
 mod credentials;
+mod info;
 mod response;
 
 pub use algorithm::Algorithm;
 pub use challenge::Challenge;
 pub use credentials::{Credentials, CredentialsError, Protection, Quoted};
+pub use info::AuthenticationInfo;
 pub use response::{Ha1, HexDigest, expected_response, verify};

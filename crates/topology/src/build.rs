@@ -129,6 +129,7 @@ fn settings(raw: &raw::Settings, role: Role) -> PoolSettings {
             networks.value.iter().filter_map(|network| network.value.parse().ok()).collect();
     }
     if role.homes_users() {
+        settings.authentication_info = raw.authentication_info.unwrap_or(settings.authentication_info);
         settings.call_records = raw.call_records.unwrap_or_default();
         settings.gruu = raw.gruu.unwrap_or(settings.gruu);
     }

@@ -162,6 +162,7 @@ fn settings(mut entry: Entry<'_, '_>) -> Settings {
             &DigestAlgorithm::ALL,
             DigestAlgorithm::as_str,
         ),
+        authentication_info: entry.boolean("authentication_info"),
         automatic_takeover: entry.boolean("automatic_takeover"),
         second_registration: entry.word(
             "second_registration",

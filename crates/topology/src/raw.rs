@@ -95,6 +95,7 @@ pub(crate) struct Pool {
 pub(crate) struct Settings {
     pub numbers: Vec<(NumberSetting, Located<i64>)>,
     pub digest_algorithms: Option<Located<Vec<Located<Option<DigestAlgorithm>>>>>,
+    pub authentication_info: Option<bool>,
     pub automatic_takeover: Option<bool>,
     pub second_registration: Option<SecondRegistration>,
     pub branch_recovery: Option<BranchRecovery>,

@@ -84,6 +84,7 @@ fn settings(settings: &PoolSettings, role: Role) -> Vec<KeyValue> {
         keys.push(("second_registration", quoted(settings.second_registration.as_str())));
     }
     if role.homes_users() {
+        keys.push(("authentication_info", settings.authentication_info.to_string()));
         keys.push((
             "emergency_numbers",
             list(settings.emergency_numbers.iter().map(|number| quoted(number))),

@@ -29,6 +29,8 @@ pub struct PoolSettings {
     pub flow_timer_s: u32,
     /// Algorithms offered in challenges, in this order; never empty, none twice. RFC 8760 section 2.3.
     pub digest_algorithms: Vec<DigestAlgorithm>,
+    /// Whether a 200 to a REGISTER proves that the server knows the password too. RFC 7616 section 3.5.
+    pub authentication_info: bool,
     /// How long a nonce is accepted before the challenge is repeated with `stale=true`.
     pub nonce_lifetime_s: u32,
     /// Largest message accepted; more gets 513.
@@ -92,6 +94,7 @@ impl Default for PoolSettings {
             devices_per_user_max: limits::DEVICES_PER_USER_DEFAULT,
             flow_timer_s: 120,
             digest_algorithms: vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
+            authentication_info: false,
             nonce_lifetime_s: 1_800,
             message_bytes_max: 65_535,
             udp_request_bytes_max: 1_300,

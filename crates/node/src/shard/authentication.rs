@@ -135,6 +135,23 @@ impl Shard {
         checked
     }
 
+    /// The Authentication-Info of the 200 to a REGISTER that was authenticated just now, where the pool says
+    /// so.
+    pub(super) fn authentication_info(
+        &mut self,
+        origin: &Origin,
+        from: &Peer,
+        request: Message<'_>,
+    ) -> Option<Bytes> {
+        if !self.settings.authentication_info() {
+            return None;
+        }
+        let source = source_of(origin, from, request);
+        let shared = Arc::clone(&self.shared);
+        let accounts = shared.directory.as_ref();
+        self.authenticator.info(clock::wall_time(), request, Challenger::Server, source, accounts)
+    }
+
     /// Whether a REGISTER may be passed on to the owner, who will look at its password, or its sender has to
     /// wait because several before were wrong.
     ///

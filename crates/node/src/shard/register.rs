@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use model::{AddressOfRecord, Epoch, FlowId, NextHop, Peer, PoolName, Protocol, ServerTransaction, WallTime};
 use pairing::{
     BranchView, PoolView, RegisterDecision, Service, Standing, decide_branch_register, decide_register,
@@ -47,6 +48,7 @@ struct Reply {
     epoch: Epoch,
     from: Peer,
     is_direct: bool,
+    authentication_info: Option<Bytes>,
     /// When it was taken up: what the phone asked for counts from then.
     at: WallTime,
 }
@@ -189,8 +191,10 @@ impl Shard {
         }
         let change = register.change.take();
         let at = clock::wall_time();
+        let authentication_info = self.authentication_info(origin, &from, view);
+        let request = Arc::clone(request);
         let reply =
-            Reply { server, request: Arc::clone(request), register, home, epoch, from, is_direct, at };
+            Reply { server, request, register, home, epoch, from, is_direct, authentication_info, at };
         let (Some(change), Some(name)) = (change, self.shared.directory.homes().name(home)) else {
             let bindings = self.shared.bindings(home, &aor).into_iter().collect();
             return self.accept(turn, &reply, &bindings);
@@ -315,6 +319,9 @@ impl Shard {
         for (id, value) in self.ok_headers.iter() {
             builder = builder.header(id.name(), value);
         }
+        if let Some(info) = &reply.authentication_info {
+            builder = builder.header("Authentication-Info", info);
+        }
         self.settings.says.follow(&self.shared);
         let says = &self.settings.says;
         builder = match service {
@@ -414,7 +421,7 @@ impl Shard {
         self.shared.counters.registers_forwarded.add();
         let target = Target {
             next_hop: NextHop::Server(next.clone()),
-            request_uri: bytes::Bytes::copy_from_slice(view.request_uri()),
+            request_uri: Bytes::copy_from_slice(view.request_uri()),
             routes: Vec::new(),
             q: 1_000,
             device: None,

@@ -107,6 +107,11 @@ impl ShardSettings {
         self.pool.call_records
     }
 
+    /// Whether a 200 to a REGISTER proves that we know the password too.
+    pub(super) const fn authentication_info(&self) -> bool {
+        self.pool.authentication_info
+    }
+
     /// An authenticator whose nonces are good on every server of the deployment.
     pub fn authenticator(&self, shared: &Shared) -> Authenticator<SharedLedger> {
         let settings = AuthenticationSettings {

@@ -107,6 +107,11 @@ impl Nonce {
         issued_at <= now + limits::CLOCK_SKEW_MAX && now <= issued_at + lifetime
     }
 
+    /// Whether more than half its lifetime is over.
+    pub(super) fn is_ageing(self, now: WallTime, lifetime: Duration) -> bool {
+        now.saturating_since(WallTime::from_secs(u64::from(self.issued_at_s))) > lifetime / 2
+    }
+
     /// One use of it.
     pub(super) const fn used(self, count: u32) -> NonceUse {
         NonceUse { salt: self.salt, issued_at_s: self.issued_at_s, count }

@@ -362,6 +362,39 @@ fn an_attempt_that_another_server_judges_is_told_from_what_proves_nothing() {
 }
 
 #[test]
+fn who_proved_the_password_gets_the_servers_proof_and_a_new_nonce_when_his_ages() {
+    let mut server = usual();
+    let nonce = nonce(&mut server, NOW);
+    let line = answer(&nonce).line();
+    let request = register("alice", &line);
+    let mut info = |now, request: &OwnedMessage, source| {
+        let info = server.info(now, request.view(), Challenger::Server, source, &Directory)?;
+        Some(String::from_utf8(info.to_vec()).unwrap())
+    };
+    let later = NOW + LIFETIME / 2 + Duration::from_secs(1);
+    let there = Source::of("198.51.100.7".parse().unwrap());
+
+    let value = line.strip_prefix("Authorization: ").unwrap();
+    let ha1 = Ha1::new(Algorithm::Md5, b"alice", b"example.com", b"secret");
+    let proof = expected_response(&ha1, &Credentials::parse(value.as_bytes()).unwrap(), b"");
+    let proof = String::from_utf8_lossy(proof.as_bytes()).into_owned();
+    let expected = format!("qop=auth, rspauth=\"{proof}\", cnonce=\"0a4f113b\", nc=00000001");
+    assert_eq!(info(NOW, &request, here()), Some(expected.clone()));
+
+    let with_next = info(later, &request, here()).unwrap();
+    let next = with_next.strip_prefix(&format!("{expected}, nextnonce=\"")).unwrap().trim_end_matches('"');
+    assert_eq!(info(NOW, &request, there), None, "not for a nonce of another source");
+    let wrong = Answer { password: "guess", ..answer(&nonce) }.line();
+    assert_eq!(info(NOW, &register("alice", &wrong), here()), None, "not for a wrong password");
+    let unknown = Answer { username: "nobody", ..answer(&nonce) }.line();
+    assert_eq!(info(NOW, &register("nobody", &unknown), here()), None);
+
+    let line = answer(next).line();
+    let after_the_first = NOW + LIFETIME + Duration::from_secs(1);
+    assert_eq!(check(&mut server, after_the_first, &register("alice", &line)), Ok(aor("alice")));
+}
+
+#[test]
 fn a_wrong_password_with_a_nonce_sent_elsewhere_proves_nothing() {
     let mut server = usual();
     let nonce = nonce(&mut server, NOW);

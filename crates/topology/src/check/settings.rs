@@ -213,6 +213,7 @@ fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
     let others = [
         ("digest_algorithms", role.speaks_sip()),
         ("dns_servers", role.speaks_sip()),
+        ("authentication_info", role.homes_users()),
         ("automatic_takeover", role.has_partner()),
         ("second_registration", role.has_partner()),
         ("branch_recovery", role == Role::Branch),
