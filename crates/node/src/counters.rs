@@ -35,6 +35,8 @@ counters! {
     responses_stray,
     /// REGISTERs answered 200.
     registers_accepted,
+    /// Registrations removed to make room for a new device of the same user.
+    devices_replaced,
     /// REGISTERs and requests answered 401 or 407.
     challenges_sent,
     /// Passwords that were wrong, or of users who do not exist, with a nonce sent to where they came from.

@@ -136,7 +136,38 @@ pub struct Registration {
     /// The flow it came over; `None` when it came through another server, which is then in the path.
     pub flow: Option<FlowRecord>,
     /// Devices this user may have when it is done.
-    pub devices_max: u16,
+    pub devices: DeviceLimit,
+}
+
+/// How many devices a user may register, and what becomes of one more.
+///
+/// On disk a number with a mark in its highest bit, which no limit reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DeviceLimit(u16);
+
+impl DeviceLimit {
+    const REPLACES: u16 = 0x8000;
+
+    /// One more is refused with 403.
+    pub const fn refusing(max: u16) -> Self {
+        Self(max & !Self::REPLACES)
+    }
+
+    /// For one more, the one that registered longest ago leaves.
+    pub const fn replacing(max: u16) -> Self {
+        Self(max | Self::REPLACES)
+    }
+
+    /// Most devices, 1 to `limits::DEVICES_PER_USER_MAX`.
+    pub const fn max(self) -> u16 {
+        self.0 & !Self::REPLACES
+    }
+
+    /// Whether the oldest leaves.
+    pub const fn replaces_oldest(self) -> bool {
+        self.0 & Self::REPLACES != 0
+    }
 }
 
 /// What came of a command.
@@ -147,6 +178,8 @@ pub enum Outcome {
         /// What is bound now, as [`crate::GroupState::lookup`] orders it. After a repeated operation: what is
         /// bound now, not then.
         bindings: Bindings,
+        /// What left to make room for a new device; nothing after a repeated operation.
+        replaced: Bindings,
     },
     /// Expired bindings are gone.
     Expired {

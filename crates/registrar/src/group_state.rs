@@ -82,7 +82,7 @@ impl GroupState {
         }
         let outcome = match &command.change {
             Change::User { aor, change } => match self.change_user(aor, change, command.now) {
-                Ok(()) => Outcome::Registered { bindings: self.lookup(aor, command.now) },
+                Ok(replaced) => Outcome::Registered { bindings: self.lookup(aor, command.now), replaced },
                 Err(error) => Outcome::Refused(error),
             },
             Change::Expire { users_max } => {
@@ -90,7 +90,7 @@ impl GroupState {
             }
             Change::Merge { aor, copy } => {
                 self.merge_user(aor, copy, command.now);
-                Outcome::Registered { bindings: self.lookup(aor, command.now) }
+                self.registered(aor, command.now)
             }
         };
         if command.change.takes_effect_once()
@@ -99,6 +99,10 @@ impl GroupState {
             self.operations.remember(command.operation, remembered);
         }
         outcome
+    }
+
+    fn registered(&self, aor: &AddressOfRecord, now: WallTime) -> Outcome {
+        Outcome::Registered { bindings: self.lookup(aor, now), replaced: Bindings::new() }
     }
 
     /// The bindings of a user that are alive at `now`, highest q first, then the most recently registered.
@@ -188,21 +192,22 @@ impl GroupState {
         removed
     }
 
+    /// Returns what left to make room for a new device.
     fn change_user(
         &mut self,
         aor: &AddressOfRecord,
         change: &UserChange,
         now: WallTime,
-    ) -> Result<(), RegisterError> {
+    ) -> Result<Bindings, RegisterError> {
         let current = self.users.get(aor).map(|user| alive_of(&user.bindings, now)).unwrap_or_default();
-        let mut changed = change::apply(&current, change, now)?;
+        let (mut changed, replaced) = change::apply(&current, change, now)?;
         let gone = user_copy::settle(&current, &mut changed, self.removals.of(aor), now);
         self.replace(aor, changed);
         if !gone.is_empty() {
             let removals = user_copy::merge_removals(self.removals.of(aor), &gone, now);
             self.removals.replace(aor, removals);
         }
-        Ok(())
+        Ok(replaced)
     }
 
     fn merge_user(&mut self, aor: &AddressOfRecord, copy: &UserCopy, now: WallTime) {
@@ -255,9 +260,7 @@ impl GroupState {
     fn recall(&self, command: &Command, remembered: Remembered) -> Outcome {
         match (&command.change, remembered.refusal()) {
             (_, Some(error)) => Outcome::Refused(error),
-            (Change::User { aor, .. } | Change::Merge { aor, .. }, None) => {
-                Outcome::Registered { bindings: self.lookup(aor, command.now) }
-            }
+            (Change::User { aor, .. } | Change::Merge { aor, .. }, None) => self.registered(aor, command.now),
             (Change::Expire { .. }, None) => Outcome::Expired { bindings: remembered.expired() },
         }
     }

@@ -30,7 +30,7 @@ mod test_support;
 mod user_copy;
 
 pub use binding::{Binding, Bindings};
-pub use command::{Change, Command, Outcome, Registration, UserChange};
+pub use command::{Change, Command, DeviceLimit, Outcome, Registration, UserChange};
 pub use contact::{Contact, ContactChange};
 pub use error::RegisterError;
 pub use expiry_spread::ExpirySpread;

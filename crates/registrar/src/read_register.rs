@@ -114,7 +114,7 @@ pub fn read_register_of(
     let path = read_path(request, settings.path_without_support)?;
     let has_reg_id = contacts.iter().any(|change| change.contact.reg_id().is_some());
     let change =
-        Registration { call_id, cseq, contacts, path: path.clone(), flow, devices_max: settings.devices_max };
+        Registration { call_id, cseq, contacts, path: path.clone(), flow, devices: settings.devices };
     Ok(RegisterRequest {
         aor,
         change: Some(UserChange::Register(change)),
@@ -275,7 +275,7 @@ mod tests {
         assert!(request.is_outbound());
         let registration = registration(request);
         assert_eq!(&*registration.call_id, b"9b2f7c11-45d0-4c7e-8a31-6f0e5d21c9aa@192.0.2.17");
-        assert_eq!((registration.cseq, registration.devices_max), (1482, 8));
+        assert_eq!((registration.cseq, registration.devices.max()), (1482, 8));
         assert_eq!(registration.flow, Some(flow(1)));
         let [ContactChange { expires_s: 600, contact }] = registration.contacts.as_slice() else { panic!() };
         assert_eq!(contact.uri(), b"sip:1000247@192.0.2.17:5060;transport=udp;ob");

@@ -28,7 +28,7 @@ mod tests {
         let mut group = GroupState::new();
         let request = read(&register("first", 1, &["Contact: <sip:a@h1>"])).unwrap();
         let outcome = group.apply(&command(1, START, request.change.unwrap()));
-        let Outcome::Registered { bindings } = outcome else { panic!("{outcome:?}") };
+        let Outcome::Registered { bindings, .. } = outcome else { panic!("{outcome:?}") };
         bindings
     }
 

@@ -2,6 +2,8 @@
 
 use model::limits;
 
+use crate::DeviceLimit;
+
 /// Rules for the registrations of one pool. Built by `node` from the topology, which has checked the ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisterSettings {
@@ -11,9 +13,8 @@ pub struct RegisterSettings {
     pub expires_default_s: u32,
     /// Longest expiry granted, in seconds. A longer one is cut to this.
     pub expires_max_s: u32,
-    /// Devices one user may register, 1 to `limits::DEVICES_PER_USER_MAX`. One more is refused with 403. The
-    /// flows of one device (RFC 5626) count once.
-    pub devices_max: u16,
+    /// Devices one user may register; the flows of one device (RFC 5626) count once.
+    pub devices: DeviceLimit,
     /// What to do with a Path that the phone did not say it supports.
     pub path_without_support: PathWithoutSupport,
 }
@@ -30,14 +31,14 @@ pub enum PathWithoutSupport {
 }
 
 impl Default for RegisterSettings {
-    /// One minute, ten minutes, one hour; `limits::DEVICES_PER_USER_DEFAULT` devices; Path ignored without
-    /// support.
+    /// One minute, ten minutes, one hour; `limits::DEVICES_PER_USER_DEFAULT` devices and no more; Path
+    /// ignored without support.
     fn default() -> Self {
         Self {
             expires_min_s: 60,
             expires_default_s: 600,
             expires_max_s: 3_600,
-            devices_max: limits::DEVICES_PER_USER_DEFAULT,
+            devices: DeviceLimit::refusing(limits::DEVICES_PER_USER_DEFAULT),
             path_without_support: PathWithoutSupport::Ignore,
         }
     }

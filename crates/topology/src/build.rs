@@ -132,6 +132,7 @@ fn settings(raw: &raw::Settings, role: Role) -> PoolSettings {
         settings.authentication_info = raw.authentication_info.unwrap_or(settings.authentication_info);
         settings.call_records = raw.call_records.unwrap_or_default();
         settings.gruu = raw.gruu.unwrap_or(settings.gruu);
+        settings.devices_beyond_max = raw.devices_beyond_max.unwrap_or_default();
     }
     if role == Role::Branch {
         settings.branch_recovery = raw.branch_recovery.unwrap_or_default();

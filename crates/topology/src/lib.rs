@@ -43,8 +43,8 @@ pub use replacement::{removal_findings, replacement_findings};
 pub use rule::Rule;
 pub use server::{Listen, PhoneCertificate, Server};
 pub use settings::{
-    BranchRecovery, CallRecords, DigestAlgorithm, EMERGENCY_NUMBERS_DEFAULT, NumberSetting, PoolSettings,
-    SecondRegistration, TAKEOVER_MARGIN,
+    BranchRecovery, CallRecords, DevicesBeyondMax, DigestAlgorithm, EMERGENCY_NUMBERS_DEFAULT, NumberSetting,
+    PoolSettings, SecondRegistration, TAKEOVER_MARGIN,
 };
 pub use site::{Site, SiteKind};
 pub use topology::{Topology, decode, lint};

@@ -4,8 +4,8 @@ use model::Protocol;
 use toml::de::DeTable;
 
 use crate::{
-    BackEnd, BranchRecovery, CallRecords, DigestAlgorithm, Edition, Finding, NumberSetting, Position, Role,
-    Rule, SecondRegistration,
+    BackEnd, BranchRecovery, CallRecords, DevicesBeyondMax, DigestAlgorithm, Edition, Finding, NumberSetting,
+    Position, Role, Rule, SecondRegistration,
     entry::{Entry, Lines},
     raw::{Document, Pair, Pool, Server, Settings, Site, SiteWord},
 };
@@ -175,6 +175,11 @@ fn settings(mut entry: Entry<'_, '_>) -> Settings {
         call_records: entry.word("call_records", &CallRecords::ALL, CallRecords::as_str),
         ban_exempt: entry.text_list("ban_exempt"),
         gruu: entry.boolean("gruu"),
+        devices_beyond_max: entry.word(
+            "devices_beyond_max",
+            &DevicesBeyondMax::ALL,
+            DevicesBeyondMax::as_str,
+        ),
         keys: entry.finish(),
     }
 }

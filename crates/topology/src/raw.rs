@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    BackEnd, BranchRecovery, CallRecords, DigestAlgorithm, Edition, NumberSetting, Position, Role,
-    SecondRegistration,
+    BackEnd, BranchRecovery, CallRecords, DevicesBeyondMax, DigestAlgorithm, Edition, NumberSetting,
+    Position, Role, SecondRegistration,
 };
 
 /// A value and where it stands.
@@ -104,6 +104,7 @@ pub(crate) struct Settings {
     pub call_records: Option<CallRecords>,
     pub ban_exempt: Option<Located<Vec<Text>>>,
     pub gruu: Option<bool>,
+    pub devices_beyond_max: Option<DevicesBeyondMax>,
     pub keys: Keys,
 }
 

@@ -91,6 +91,7 @@ fn settings(settings: &PoolSettings, role: Role) -> Vec<KeyValue> {
         ));
         keys.push(("call_records", quoted(settings.call_records.as_str())));
         keys.push(("gruu", settings.gruu.to_string()));
+        keys.push(("devices_beyond_max", quoted(settings.devices_beyond_max.as_str())));
     }
     keys.push(("ban_exempt", list(settings.ban_exempt.iter().map(|network| quoted(&network.to_string())))));
     if role == Role::Branch {

@@ -22,8 +22,10 @@ pub struct PoolSettings {
     pub expires_default_s: u32,
     /// Longest registration granted; a longer wish gets this.
     pub expires_max_s: u32,
-    /// Contacts one user may have registered at once; more gets 403.
+    /// Devices one user may have registered at once.
     pub devices_per_user_max: u16,
+    /// What becomes of one more.
+    pub devices_beyond_max: DevicesBeyondMax,
     /// How often at least phones with Outbound send keep-alives over TCP and TLS, in seconds: Flow-Timer; 0 =
     /// they are not told. RFC 5626 section 4.4.
     pub flow_timer_s: u32,
@@ -92,6 +94,7 @@ impl Default for PoolSettings {
             expires_default_s: 600,
             expires_max_s: 3_600,
             devices_per_user_max: limits::DEVICES_PER_USER_DEFAULT,
+            devices_beyond_max: DevicesBeyondMax::default(),
             flow_timer_s: 120,
             digest_algorithms: vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
             authentication_info: false,
@@ -342,6 +345,36 @@ impl BranchRecovery {
 }
 
 impl fmt::Display for BranchRecovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What becomes of a device that registers beyond `devices_per_user_max`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DevicesBeyondMax {
+    /// It is registered, and the one that registered longest ago leaves.
+    #[default]
+    ReplaceOldest,
+    /// It is refused with 403.
+    Refuse,
+}
+
+impl DevicesBeyondMax {
+    /// Every choice.
+    pub const ALL: [Self; 2] = [Self::ReplaceOldest, Self::Refuse];
+
+    /// The word in the document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReplaceOldest => "replace_oldest",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
+impl fmt::Display for DevicesBeyondMax {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

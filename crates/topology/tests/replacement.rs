@@ -120,7 +120,7 @@ fn a_changed_setting_is_named_with_both_values() {
 
     let changes = lines(&diff(&old, &new));
 
-    assert_eq!(changes.len(), 28, "{changes:#?}");
+    assert_eq!(changes.len(), 29, "{changes:#?}");
     assert_eq!(changes.first().unwrap(), "~ pool east: settings.expires_min_s: 60 -> 30");
     assert_eq!(
         changes.get(19).unwrap(),

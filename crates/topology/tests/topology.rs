@@ -82,6 +82,7 @@ fn settings_that_are_not_written_have_their_defaults() {
     assert_eq!(settings.second_registration, SecondRegistration::Forward);
     assert_eq!(settings.branch_recovery, BranchRecovery::Follow);
     assert_eq!(settings.call_records, CallRecords::All);
+    assert_eq!(settings.devices_beyond_max.as_str(), "replace_oldest");
     assert!(settings.automatic_takeover && settings.gruu);
 }
 

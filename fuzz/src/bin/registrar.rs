@@ -8,8 +8,8 @@ use fuzz::Draw;
 use libfuzzer_sys::fuzz_target;
 use model::{AddressOfRecord, Epoch, FlowId, PoolName, Protocol, RoutingGroup, ServerName, WallTime};
 use registrar::{
-    Binding, Change, Command, FlowRecord, GroupState, OkHeaders, OperationId, Outcome, RegisterError,
-    RegisterRequest, RegisterSettings, UserChange, read_register,
+    Binding, Change, Command, DeviceLimit, FlowRecord, GroupState, OkHeaders, OperationId, Outcome,
+    RegisterError, RegisterRequest, RegisterSettings, UserChange, read_register,
 };
 use sip::{Contacts, Framing, HeaderId, OwnedMessage, ResponseBuilder};
 
@@ -117,7 +117,7 @@ impl Bench {
                 can_be_said(error);
                 assert_eq!(bound(&self.state), before, "a refused command changes nothing");
             }
-            Outcome::Registered { bindings } => {
+            Outcome::Registered { bindings, .. } => {
                 let Change::User { aor, change } = &command.change else { panic!("nobody was registered") };
                 assert_eq!(*bindings, self.state.lookup(aor, command.now));
                 is_a_lookup(bindings, command.now);
@@ -303,7 +303,10 @@ fn register(draw: &mut Draw<'_>, aor: &AddressOfRecord) -> Option<RegisterReques
     text.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     let request = OwnedMessage::parse(Bytes::from(text), Framing::Datagram).ok()?;
     request.view().check_mandatory().ok()?;
-    let settings = RegisterSettings { devices_max: draw.one_of(&[3, 1, 2]), ..RegisterSettings::default() };
+    let settings = RegisterSettings {
+        devices: DeviceLimit::refusing(draw.one_of(&[3, 1, 2])),
+        ..RegisterSettings::default()
+    };
     let flow = (!draw.is_rare(4)).then(|| flow(draw));
     match read_register(request.view(), &settings, |_| true, flow) {
         Ok(read) => Some(read),

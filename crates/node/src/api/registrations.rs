@@ -99,7 +99,7 @@ async fn remove_at(shared: &Shared, home: &PoolName, query: &RegistrationQuery) 
     let unavailable = |message: String| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message);
     let outcome = outcome.await.ok().and_then(|outcomes| outcomes.into_iter().next());
     match outcome {
-        Some(Ok(Outcome::Registered { bindings })) => {
+        Some(Ok(Outcome::Registered { bindings, .. })) => {
             shared.watchers.changed(&query.aor, Cause::Other);
             Ok(bindings.len())
         }

@@ -16,7 +16,7 @@ use registrar::{
 use sip::{HeaderId, Message, OwnedMessage, ResponseBuilder, Rewrite, reason_phrase};
 use store::{HotError, HotStore};
 use topology::Role;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     Origin, Shard, Turn, held::Held, keep_alives::FlowTimer, location::Located, mail::Mail,
@@ -236,14 +236,22 @@ impl Shard {
         waiting: Waiting,
         outcome: Result<Outcome, HotError>,
     ) {
-        if matches!(outcome, Ok(Outcome::Registered { .. })) {
-            let cause = if waiting.reply.is_some() { Cause::Register } else { Cause::Other };
+        if let Ok(Outcome::Registered { replaced, .. }) = &outcome {
+            let cause = match waiting.reply {
+                Some(_) if replaced.is_empty() => Cause::Register,
+                Some(_) => Cause::Replacement,
+                None => Cause::Other,
+            };
+            if !replaced.is_empty() {
+                self.shared.counters.devices_replaced.add_many(replaced.len());
+                info!(user = %waiting.aor, "the oldest device left for a new one");
+            }
             self.shared.watchers.changed(&waiting.aor, cause);
         }
         let Some(reply) = waiting.reply else { return };
         let request = Arc::clone(&reply.request);
         match outcome {
-            Ok(Outcome::Registered { bindings }) => self.accept(turn, &reply, &bindings),
+            Ok(Outcome::Registered { bindings, .. }) => self.accept(turn, &reply, &bindings),
             Ok(Outcome::Expired { .. }) => {}
             Ok(Outcome::Refused(error)) => self.refuse_register(reply.server, request.view(), &error),
             Err(error) => {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use model::{Chance, WallTime};
 use pairing::Service;
 use registrar::{
-    ExpirySpread, OperationKey, PathWithoutSupport, RegisterSettings,
+    DeviceLimit, ExpirySpread, OperationKey, PathWithoutSupport, RegisterSettings,
     authentication::{
         AccountView, Accounts, Algorithms, AuthenticationSettings, Authenticator, NonceCounts, NonceKey,
         NonceLedger, NonceUse,
@@ -17,7 +17,7 @@ use registrar::{
     reg_event::SubscribeSettings,
 };
 use sip::digest::Algorithm;
-use topology::{CallRecords, PoolSettings, Topology};
+use topology::{CallRecords, DevicesBeyondMax, PoolSettings, Topology};
 
 use super::keep_alives::FlowTimer;
 use crate::{Directory, EmergencyNumbers, Shared, clock, shared::service_name};
@@ -74,7 +74,10 @@ impl ShardSettings {
                 expires_min_s: pool.expires_min_s,
                 expires_default_s: pool.expires_default_s,
                 expires_max_s: pool.expires_max_s,
-                devices_max: pool.devices_per_user_max,
+                devices: match pool.devices_beyond_max {
+                    DevicesBeyondMax::ReplaceOldest => DeviceLimit::replacing(pool.devices_per_user_max),
+                    DevicesBeyondMax::Refuse => DeviceLimit::refusing(pool.devices_per_user_max),
+                },
                 path_without_support: PathWithoutSupport::Ignore,
             },
             operation_key: OperationKey::derived_from(&shared.nonce_key),

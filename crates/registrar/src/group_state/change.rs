@@ -7,14 +7,15 @@ use crate::{
     contact::{Fit, is_equivalent, is_same_instance},
 };
 
-/// The bindings after the change, from those alive before it. On an error there is no change at all.
+/// The bindings after the change, from those alive before it, and those that left to make room for a new
+/// device. On an error there is no change at all.
 pub(super) fn apply(
     current: &[Binding],
     change: &UserChange,
     now: WallTime,
-) -> Result<Bindings, RegisterError> {
-    match change {
-        UserChange::Register(registration) => register(current, registration, now),
+) -> Result<(Bindings, Bindings), RegisterError> {
+    let kept = match change {
+        UserChange::Register(registration) => return register(current, registration, now),
         UserChange::RemoveAll { call_id, cseq } => {
             let is_older = |binding: &Binding| is_out_of_order(binding, call_id, *cseq);
             if current.iter().any(is_older) { Err(RegisterError::OutOfOrder) } else { Ok(Bindings::new()) }
@@ -30,11 +31,16 @@ pub(super) fn apply(
             })
             .cloned()
             .collect()),
-    }
+    };
+    kept.map(|kept| (kept, Bindings::new()))
 }
 
 /// Step 7. A contact that stands twice in one REGISTER counts as it stands last.
-fn register(current: &[Binding], asked: &Registration, now: WallTime) -> Result<Bindings, RegisterError> {
+fn register(
+    current: &[Binding],
+    asked: &Registration,
+    now: WallTime,
+) -> Result<(Bindings, Bindings), RegisterError> {
     let mut bindings: Bindings = current.into();
     for change in &asked.contacts {
         let found = find(&bindings, &change.contact);
@@ -59,10 +65,33 @@ fn register(current: &[Binding], asked: &Registration, now: WallTime) -> Result<
             (None, None) => {}
         }
     }
+    let mut replaced = Bindings::new();
     if bindings.len() > current.len() {
-        check_devices(&bindings, asked.devices_max)?;
+        let mut devices = count_devices(&bindings)?;
+        while devices > usize::from(asked.devices.max()) {
+            let oldest = oldest_device(&bindings, current).filter(|_| asked.devices.replaces_oldest());
+            let Some(oldest) = oldest else {
+                return Err(RegisterError::TooManyDevices { max: asked.devices.max() });
+            };
+            replaced.extend(bindings.iter().filter(|binding| binding.is_same_device(&oldest)).cloned());
+            bindings.retain(|binding| !binding.is_same_device(&oldest));
+            devices -= 1;
+        }
     }
-    Ok(bindings)
+    Ok((bindings, replaced))
+}
+
+/// One binding of the device that registered longest ago, over whichever of its flows, among those that do
+/// not register now.
+fn oldest_device(bindings: &[Binding], current: &[Binding]) -> Option<Binding> {
+    let is_idle = |device: &&Binding| {
+        bindings.iter().filter(|flow| flow.is_same_device(device)).all(|flow| current.contains(flow))
+    };
+    let last_heard = |device: &&Binding| {
+        let flows = bindings.iter().filter(|flow| flow.is_same_device(device));
+        flows.map(Binding::updated_at).max()
+    };
+    bindings.iter().filter(is_idle).min_by_key(last_heard).cloned()
 }
 
 /// The temporary GRUUs of the contact's device that are good from now on: those so far while the contact
@@ -106,8 +135,11 @@ fn is_out_of_order(bound: &Binding, call_id: &[u8], cseq: u32) -> bool {
     bound.call_id() == call_id && cseq <= bound.cseq()
 }
 
-/// A user who has more than is allowed (since the setting was lowered) keeps them, but gets no more.
-fn check_devices(bindings: &[Binding], devices_max: u16) -> Result<(), RegisterError> {
+/// How many devices there are. A user who has more than is allowed (since the setting was lowered) keeps
+/// them, until one more comes.
+///
+/// Errors: `TooManyFlows`.
+fn count_devices(bindings: &[Binding]) -> Result<usize, RegisterError> {
     let mut devices = 0;
     for (at, binding) in bindings.iter().enumerate() {
         let earlier = bindings.iter().take(at);
@@ -119,10 +151,7 @@ fn check_devices(bindings: &[Binding], devices_max: u16) -> Result<(), RegisterE
             return Err(RegisterError::TooManyFlows { max: limits::FLOWS_PER_DEVICE_MAX });
         }
     }
-    if devices > usize::from(devices_max) {
-        return Err(RegisterError::TooManyDevices { max: devices_max });
-    }
-    Ok(())
+    Ok(devices)
 }
 
 fn remove(current: &[Binding], uri: &[u8]) -> Result<Bindings, RegisterError> {

@@ -357,7 +357,7 @@ fn a_merge_is_no_operation_that_is_remembered() {
     east.register(1, 2, 600);
     let outcome = west.merge(1, east.copy(1));
 
-    assert!(matches!(outcome, Outcome::Registered { bindings } if bindings.len() == 2));
+    assert!(matches!(outcome, Outcome::Registered { bindings, .. } if bindings.len() == 2));
     assert_eq!(west.state.operations, operations);
     assert_eq!(west.state.operations.find(OperationId::new(0)), None);
 }

@@ -179,7 +179,7 @@ fn command(step: &Step, operation: u128, now: WallTime) -> Option<Command> {
             let lines: Vec<_> = lines.iter().map(String::as_str).collect();
             let mut change = read(&register(&call.to_string(), *cseq, &lines)).ok()?.change?;
             if let UserChange::Register(registration) = &mut change {
-                registration.devices_max = DEVICES_MAX;
+                registration.devices = crate::DeviceLimit::refusing(DEVICES_MAX);
                 registration.flow = Some(flow(*number));
             }
             (*user, change)

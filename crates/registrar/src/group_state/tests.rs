@@ -6,7 +6,7 @@ use model::{Epoch, RoutingGroup, ServerName, StaleEpoch, WallTime, limits};
 
 use super::*;
 use crate::{
-    OkHeaders, OperationId, RegisterSettings,
+    DeviceLimit, OkHeaders, OperationId, RegisterSettings,
     test_support::{REFERENCE, START, alice, command, flow, message, read, read_with, register},
 };
 
@@ -21,7 +21,7 @@ impl Group {
     fn apply(&mut self, now: WallTime, change: UserChange) -> Result<Vec<String>, RegisterError> {
         self.1 += 1;
         match self.0.apply(&command(self.1, now, change)) {
-            Outcome::Registered { bindings } => Ok(uris(&bindings)),
+            Outcome::Registered { bindings, .. } => Ok(uris(&bindings)),
             Outcome::Refused(error) => Err(error),
             Outcome::Expired { .. } => panic!("not an expiry"),
         }
@@ -190,7 +190,7 @@ fn one_device_too_many_is_refused_and_the_others_go_on() {
     assert_eq!(group.register("9", 1, "<sip:a@h9>"), Err(RegisterError::TooManyDevices { max: 8 }));
     assert_eq!(group.register("8", 2, "<sip:a@h8>").unwrap().len(), 8);
     assert_eq!(group.register("9", 2, "<sip:a@h1>;expires=0, <sip:a@h9>").unwrap().len(), 8);
-    let settings = RegisterSettings { devices_max: 2, ..Default::default() };
+    let settings = RegisterSettings { devices: DeviceLimit::refusing(2), ..Default::default() };
     let refresh = read_with(&register("9", 3, &["Contact: <sip:a@h9>"]), &settings).unwrap();
     assert_eq!(
         group.apply(START, refresh.change.unwrap()).unwrap().len(),
@@ -274,7 +274,7 @@ fn a_repeated_operation_takes_effect_once_and_a_refused_one_stays_refused() {
     assert_eq!(state.apply(&refused), Outcome::Refused(RegisterError::OutOfOrder));
     assert_eq!(
         state.apply(&first),
-        Outcome::Registered { bindings: Bindings::new() },
+        Outcome::Registered { bindings: Bindings::new(), replaced: Bindings::new() },
         "with the bindings of now"
     );
 }
@@ -321,6 +321,38 @@ fn an_operator_removes_one_contact_or_all() {
     assert_eq!(group.apply(START, remove("sip:a@H2")).unwrap().len(), 2);
     assert_eq!(group.apply(START, remove("sip:a@h2")), Err(RegisterError::UnknownContact));
     assert_eq!(group.apply(START, UserChange::Remove { contact: None }), ok(&[]));
+}
+
+#[test]
+fn where_the_oldest_leaves_the_device_that_registered_longest_ago_makes_room() {
+    let settings = RegisterSettings { devices: DeviceLimit::replacing(2), ..Default::default() };
+    let mut group = GroupState::new();
+    let mut register_at = |second: u32, call_id: &str, contact: &str| {
+        let request = register(call_id, second, &[&format!("Contact: {contact}")]);
+        let change = read_with(&request, &settings).unwrap().change.unwrap();
+        match group.apply(&command(second.into(), after(second.into()), change)) {
+            Outcome::Registered { bindings, replaced } => Ok((uris(&bindings), uris(&replaced))),
+            Outcome::Refused(error) => Err(error),
+            Outcome::Expired { .. } => panic!("not an expiry"),
+        }
+    };
+    let desk = |number: u32| format!("<sip:a@desk{number}>;+sip.instance=\"<desk>\";reg-id={number}");
+    let both = |bound: [&str; 2]| bound.map(str::to_owned).to_vec();
+    register_at(1, "1", &desk(1)).unwrap();
+    register_at(2, "2", "<sip:a@cell>").unwrap();
+    register_at(3, "3", &desk(2)).unwrap();
+
+    let (bound, replaced) = register_at(4, "4", "<sip:a@tablet>").unwrap();
+
+    assert_eq!(replaced, both(["sip:a@cell", ""])[..1]);
+    assert_eq!(bound, ["sip:a@tablet", "sip:a@desk2", "sip:a@desk1"], "a flow of the desk is newer");
+    let (bound, replaced) = register_at(5, "4", "<sip:a@tablet>").unwrap();
+    assert_eq!((bound.len(), replaced.len()), (3, 0), "a refresh drives nobody out");
+    let (bound, replaced) = register_at(6, "5", "<sip:a@cell>").unwrap();
+    assert_eq!(bound, both(["sip:a@cell", "sip:a@tablet"]));
+    assert_eq!(replaced, both(["sip:a@desk1", "sip:a@desk2"]), "a device leaves with all its flows");
+    let three = register_at(7, "6", "<sip:a@1>, <sip:a@2>, <sip:a@3>");
+    assert_eq!(three, Err(RegisterError::TooManyDevices { max: 2 }), "no REGISTER drives out its own");
 }
 
 #[test]

@@ -76,6 +76,8 @@ impl ContactEvent {
 pub enum Cause {
     /// A REGISTER of one of the user's devices.
     Register,
+    /// A REGISTER of a device for which the oldest one had to leave.
+    Replacement,
     /// Anything else, or nobody knows: time, an operator, a connection that closed, the other pool.
     Other,
 }
@@ -113,7 +115,7 @@ impl Contacts {
             let known = before.iter().find(|contact| is_same(&contact.binding, binding));
             let event = match known {
                 None => match cause {
-                    Cause::Register => ContactEvent::Registered,
+                    Cause::Register | Cause::Replacement => ContactEvent::Registered,
                     Cause::Other => ContactEvent::Created,
                 },
                 Some(known) => known.event_after(binding),
@@ -129,6 +131,8 @@ impl Contacts {
                 let event = match cause {
                     _ if contact.binding.is_expired(now) => ContactEvent::Expired,
                     Cause::Register => ContactEvent::Unregistered,
+                    // It would drive out another one in turn if it came back at once.
+                    Cause::Replacement => ContactEvent::Rejected,
                     Cause::Other => ContactEvent::Deactivated,
                 };
                 self.ended.push((number, Contact { event, ..contact }));

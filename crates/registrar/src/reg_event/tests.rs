@@ -57,7 +57,7 @@ impl World {
         let request = read(&register(call_id, cseq, &[&format!("Contact: {contact}")])).unwrap();
         self.operation += 1;
         let outcome = self.group.apply(&command(self.operation, self.now().wall, request.change.unwrap()));
-        let Outcome::Registered { bindings } = outcome else { panic!("{outcome:?}") };
+        let Outcome::Registered { bindings, .. } = outcome else { panic!("{outcome:?}") };
         self.events.bindings(self.now(), &alice(), &bindings, Cause::Register);
     }
 

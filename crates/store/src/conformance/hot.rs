@@ -66,7 +66,7 @@ fn pool(name: &str) -> PoolName {
 
 fn uris(outcome: Option<&Result<Outcome, HotError>>) -> Vec<String> {
     let bindings = match outcome {
-        Some(Ok(Outcome::Registered { bindings })) => Some(bindings),
+        Some(Ok(Outcome::Registered { bindings, .. })) => Some(bindings),
         Some(Ok(Outcome::Expired { .. } | Outcome::Refused(_)) | Err(_)) | None => None,
     };
     let bindings = bindings.unwrap_or_else(|| unreachable!("a registration, not {outcome:?}"));

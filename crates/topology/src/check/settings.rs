@@ -221,6 +221,7 @@ fn check_effects(check: &mut Check<'_>, pool: &Pool, role: Role) {
         ("call_records", role.homes_users()),
         ("ban_exempt", role.speaks_sip()),
         ("gruu", role.homes_users()),
+        ("devices_beyond_max", role.homes_users()),
     ];
     for (key, has_effect) in others {
         if !has_effect {

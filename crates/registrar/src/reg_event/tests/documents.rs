@@ -84,7 +84,7 @@ fn a_document_stays_below_its_bound_and_leaves_out_what_can_be_spared() {
         let line = format!("Contact: <sip:a@{name}.{}>;p=\"&&&&{}\"", &long[..800], &long[..100]);
         let mut request = read(&register(call, 1, &[&line])).unwrap().change.unwrap();
         if let crate::UserChange::Register(registration) = &mut request {
-            registration.devices_max = limits::DEVICES_PER_USER_MAX;
+            registration.devices = crate::DeviceLimit::refusing(limits::DEVICES_PER_USER_MAX);
         }
         let operation = u128::try_from(at).unwrap() + 1;
         assert!(matches!(group.apply(&command(operation, START, request)), Outcome::Registered { .. }));

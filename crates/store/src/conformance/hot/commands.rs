@@ -36,7 +36,7 @@ fn with_expiry(home: &PoolName, number: u64, cseq: u32, now: WallTime, expires_s
         contacts: vec![ContactChange { expires_s, contact }],
         path: Path::default(),
         flow: Some(flow(number)),
-        devices_max: 8,
+        devices: registrar::DeviceLimit::refusing(8),
     };
     let operation =
         OperationId::new(u128::from(number) << 64 | u128::from(cseq) << 1 | u128::from(expires_s == 0));
