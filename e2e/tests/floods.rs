@@ -338,16 +338,16 @@ fn connections_that_stall_are_closed_and_their_sources_banned() {
             halves.store(true, Ordering::Relaxed);
         });
     });
-    for last in 71..=73 {
+    for last in 71..=72 {
         let source = format!("127.0.0.{last}");
         let is_banned = || Ok(bans(&deployment).contains(&(source.clone(), "stalled".to_owned())));
         wait_until(&source, Duration::from_secs(5), is_banned).unwrap();
         assert_eq!(times_logged(&deployment, &source), 1);
     }
-    assert!(
-        !bans(&deployment).iter().any(|(source, _)| source == "127.0.0.75"),
-        "coming and going is no offence"
-    );
+    let banned = bans(&deployment);
+    let is_banned = |address: &str| banned.iter().any(|(source, _)| source == address);
+    assert!(!is_banned("127.0.0.75"), "coming and going is no offence");
+    assert!(!is_banned("127.0.0.73"), "a page in a browser opens WebSockets from its reader's address");
 }
 
 #[test]
@@ -393,14 +393,15 @@ fn one_account_registers_nobody_else_and_aims_at_nobody() {
         let authorization = asked.authorization("1004", password);
         let lines = format!("Authorization: {authorization}\r\n");
         match caller.ask(&caller.register("1003", &lines)).unwrap().and_then(|answer| answer.status()) {
-            Some(403) => refused += 1,
+            Some(403 | 480) => refused += 1,
             None => break,
             other => panic!("{other:?}"),
         }
-        assert!(refused <= 40, "never banned");
+        assert!(refused <= 1_000, "never banned");
     }
     others.end("registrations in the name of others");
-    assert_eq!(bans(&deployment), [("127.0.0.82".to_owned(), "foreign_name".to_owned())]);
+    let banned = bans(&deployment);
+    assert!(matches!(banned.as_slice(), [(source, _)] if source == "127.0.0.82"), "{banned:?}");
     assert_eq!(
         (times_logged(&deployment, "127.0.0.82"), deployment.registrations("1003").unwrap().len()),
         (1, 8)

@@ -149,6 +149,15 @@ impl Bans {
         }
     }
 
+    /// The password of `user` was right, and the request in the name of another: an offence, and the next try
+    /// has to wait as after a wrong one, so that one phone that is set up wrongly has nobody banned.
+    pub fn foreign(&mut self, now: Instant, source: Source, user: UserKey) {
+        self.count(now, source, Offence::ForeignName);
+        if let Some(record) = self.record(now, source) {
+            record.wrong(now, user);
+        }
+    }
+
     /// The password of `user` was right, which came from `source` with a nonce sent there.
     pub fn right(&mut self, now: Instant, source: Source, user: UserKey) {
         if let Some(record) = self.record(now, source) {
@@ -240,6 +249,9 @@ impl Bans {
         let window = self.settings.window;
         let known = self.old.remove(&source);
         let record = self.young.entry(source).or_insert_with(|| known.unwrap_or(Record::new(now)));
+        if offence == Offence::Stalled && !record.stalled() {
+            return;
+        }
         let offences = record.count(now, window);
         if self.settings.offences_max > 0 && offences >= self.settings.offences_max {
             self.young.remove(&source);

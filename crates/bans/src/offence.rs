@@ -44,11 +44,12 @@ pub enum Proof {
 }
 
 impl Proof {
-    /// What the transport alone proves.
+    /// What the transport alone proves. A WebSocket proves nothing: any page that somebody looks at can open
+    /// one and send what it likes, from his address.
     pub const fn of(protocol: Protocol) -> Self {
         match protocol {
-            Protocol::Udp => Self::None,
-            Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => Self::Connection,
+            Protocol::Udp | Protocol::Ws | Protocol::Wss => Self::None,
+            Protocol::Tcp | Protocol::Tls => Self::Connection,
         }
     }
 }

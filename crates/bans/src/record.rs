@@ -13,6 +13,9 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Attempts during a wait of which one counts as an offence: a phone that asks each second is a nuisance,
 /// who asks hundreds of times is at work.
 const HASTY_PER_OFFENCE: u32 = 16;
+/// Stalled connections of which one counts as an offence. We may be the slow ones, or the network: then all
+/// phones of an office stall at once.
+const STALLED_PER_OFFENCE: u32 = 12;
 /// Words of the set of users that took offences back.
 const PAID_WORDS: usize = 16;
 
@@ -28,6 +31,8 @@ pub(crate) struct Record {
     since: Instant,
     /// Offences in it, less what was taken back.
     offences: u32,
+    /// Connections that stalled.
+    stalled: u32,
     /// Who took some back in this window: one bit for each hash, so that two users may count as one.
     paid: Option<Box<[u64; PAID_WORDS]>>,
     /// Users whose passwords are guessed; at most `limits::USERS_PER_SOURCE_MAX`.
@@ -45,7 +50,7 @@ struct Guesses {
 
 impl Record {
     pub(crate) const fn new(now: Instant) -> Self {
-        Self { since: now, offences: 0, paid: None, users: Vec::new() }
+        Self { since: now, offences: 0, stalled: 0, paid: None, users: Vec::new() }
     }
 
     /// Counts an offence; returns how many there are in the window now.
@@ -57,6 +62,12 @@ impl Record {
         }
         self.offences = self.offences.saturating_add(1);
         self.offences
+    }
+
+    /// Notes a stalled connection; whether it counts as an offence.
+    pub(crate) fn stalled(&mut self) -> bool {
+        self.stalled = self.stalled.saturating_add(1);
+        self.stalled.is_multiple_of(STALLED_PER_OFFENCE)
     }
 
     /// How long `user` has to wait until another password is looked at, and whether asking before is an

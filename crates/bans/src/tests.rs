@@ -72,11 +72,37 @@ fn offences_that_nothing_proves_ban_nobody() {
 }
 
 #[test]
+fn phones_that_stall_once_each_have_nobody_banned_and_who_goes_on_is() {
+    let mut bans = bans();
+    for _ in 0..239 {
+        bans.offence(at(0), source(1), Offence::Stalled, Proof::Connection);
+    }
+    assert_eq!(outputs(&mut bans), []);
+
+    bans.offence(at(1), source(1), Offence::Stalled, Proof::Connection);
+
+    assert!(bans.is_banned(source(1)));
+}
+
+#[test]
+fn a_phone_set_up_in_the_name_of_another_waits_and_has_nobody_banned() {
+    let mut bans = bans();
+    for second in 0..3_600 {
+        let user = UserKey(7);
+        if bans.may_try(at(second), source(1), user).is_ok() {
+            bans.foreign(at(second), source(1), user);
+        }
+    }
+    assert!(!bans.is_banned(source(1)));
+    assert_eq!(outputs(&mut bans), []);
+}
+
+#[test]
 fn offences_that_are_far_apart_do_not_add_up() {
     let mut bans = bans();
     for minute in 0..1_000 {
         for _ in 0..19 {
-            bans.offence(at(minute * 61), source(1), Offence::Stalled, Proof::Connection);
+            bans.offence(at(minute * 61), source(1), Offence::ForgedRoute, Proof::Connection);
         }
     }
     assert_eq!(outputs(&mut bans), []);
@@ -303,7 +329,7 @@ proptest! {
                 Step::Proven(0) | Step::Guess(0, _) | Step::Add(0, _) => {}
                 Step::Proven(from) => {
                     *proven.entry(source(from)).or_default() += 1;
-                    bans.offence(now, source(from), Offence::Stalled, Proof::Connection);
+                    bans.offence(now, source(from), Offence::ForgedRoute, Proof::Connection);
                 }
                 Step::Guess(from, user) => {
                     *proven.entry(source(from)).or_default() += 1;

@@ -80,11 +80,7 @@ impl Defence {
 
     /// A peer did something wrong: counted when it is proven that it was this one.
     pub fn offence(&self, counters: &Counters, peer: &Peer, offence: Offence) {
-        self.proven(counters, Source::of(peer.remote.ip()), offence, Proof::of(peer.protocol));
-    }
-
-    /// The same with another proof than the transport gives.
-    pub fn proven(&self, counters: &Counters, source: Source, offence: Offence, proof: Proof) {
+        let (source, proof) = (Source::of(peer.remote.ip()), Proof::of(peer.protocol));
         if proof != Proof::None {
             self.change(counters, |machine, now| machine.offence(now, source, offence, proof));
         }
@@ -113,6 +109,12 @@ impl Defence {
         let user = self.user(username, realm);
         counters.credentials_wrong.add();
         self.change(counters, |machine, now| machine.wrong(now, source, user));
+    }
+
+    /// A password was right, and the request in the name of another user.
+    pub fn foreign(&self, counters: &Counters, source: Source, username: &[u8], realm: &[u8]) {
+        let user = self.user(username, realm);
+        self.change(counters, |machine, now| machine.foreign(now, source, user));
     }
 
     /// A password was right.

@@ -79,7 +79,7 @@ pub enum Rejection {
     /// To be answered with a challenge.
     #[error("the sender has to prove who it is")]
     Challenge(Challenged),
-    /// Several passwords before this one were wrong: it was not looked at. 503 with Retry-After.
+    /// Several passwords before this one were wrong: it was not looked at. 480 with Retry-After.
     #[error("the password was not looked at, after several wrong ones")]
     SlowedDown {
         /// When the next one is looked at.
@@ -144,7 +144,8 @@ impl Rejection {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Challenge(challenged) => challenged.status,
-            Self::SlowedDown { .. } => 503,
+            // Not 503: a proxy in front would take the whole server out of use (RFC 3261 section 21.5.4).
+            Self::SlowedDown { .. } => 480,
             Self::Forbidden => 403,
             Self::BadRequest(_) => 400,
         }
@@ -208,13 +209,13 @@ impl<L: NonceLedger> Authenticator<L> {
     ) -> Result<(), Rejection> {
         let realm = claimed.domain();
         let verdict = match find_credentials(request, challenger, realm) {
-            Ok(Some(credentials)) => self.judge(now, request, &credentials, realm, sender, accounts),
+            Ok(Some(credentials)) => self.judge(now, request, &credentials, claimed, sender, accounts),
             Ok(None) => Err(Refusal::Challenge(Cause::NoCredentials)),
             Err(refusal) => Err(refusal),
         };
         match verdict {
-            Ok(aor) if aor == *claimed => Ok(()),
-            Ok(_) => Err(Rejection::Forbidden),
+            Ok(()) => Ok(()),
+            Err(Refusal::Foreign) => Err(Rejection::Forbidden),
             Err(Refusal::Bad(bad)) => Err(Rejection::BadRequest(bad)),
             Err(Refusal::Wait(retry_after)) => Err(Rejection::SlowedDown { retry_after }),
             Err(Refusal::Challenge(cause)) => {
@@ -277,16 +278,17 @@ impl<L: NonceLedger> Authenticator<L> {
         (is_right && info.write_to(&mut value)).then(|| Bytes::from(value))
     }
 
-    /// Checks credentials for our realm; tells the user they belong to.
+    /// Checks credentials for our realm, in a request in the name of `claimed`.
     fn judge(
         &mut self,
         now: WallTime,
         request: Message<'_>,
         credentials: &Credentials<'_>,
-        realm: &str,
+        claimed: &AddressOfRecord,
         sender: &impl Sender,
         accounts: &impl Accounts,
-    ) -> Result<AddressOfRecord, Refusal> {
+    ) -> Result<(), Refusal> {
+        let realm = claimed.domain();
         if credentials.is_blank() {
             return Err(Refusal::Challenge(Cause::NoCredentials));
         }
@@ -319,8 +321,12 @@ impl<L: NonceLedger> Authenticator<L> {
         if !self.ledger.admit(now, nonce.used(count)) {
             return Err(Refusal::Challenge(Cause::Replay));
         }
+        if account.aor != *claimed {
+            sender.foreign(&username, realm.as_bytes());
+            return Err(Refusal::Foreign);
+        }
         sender.right(&username, realm.as_bytes());
-        Ok(account.aor)
+        Ok(())
     }
 }
 
@@ -355,6 +361,8 @@ fn challenge(
 }
 
 enum Refusal {
+    /// In the name of another user.
+    Foreign,
     Challenge(Cause),
     Wait(Duration),
     Bad(BadRequest),

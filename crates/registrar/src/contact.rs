@@ -120,6 +120,10 @@ pub(crate) enum Fit {
     EquivalentUri,
     /// The same URI.
     SameUri,
+    /// Equivalent URIs, and neither is known by an instance.
+    EquivalentContact,
+    /// The same URI, and neither is known by an instance.
+    SameContact,
     /// The same device (and flow of it).
     SameInstance,
 }
@@ -137,6 +141,11 @@ impl ContactKey<'_> {
         match (self.instance, bound.instance) {
             (Some(mine), Some(theirs)) if is_same_instance(mine, theirs) => Fit::SameInstance,
             (Some(_), Some(_)) => Fit::None,
+            (None, None) => match uri_fit(self.uri, bound.uri) {
+                Fit::SameUri => Fit::SameContact,
+                Fit::EquivalentUri => Fit::EquivalentContact,
+                other => other,
+            },
             (None, _) | (_, None) => uri_fit(self.uri, bound.uri),
         }
     }
@@ -202,6 +211,16 @@ mod tests {
     }
 
     #[test]
+    fn a_contact_without_instance_is_the_one_without_instance_before_a_device_at_the_same_uri() {
+        let fit = |one: &str, other: &str| contact(one).key().fit(&contact(other).key());
+        let device = "<sip:a@h>;+sip.instance=\"<i>\"";
+
+        assert!(fit("<sip:a@h>", "<sip:a@h>") > fit("<sip:a@h>", device));
+        assert!(fit("<sip:a@h>", "<sip:a@H>") > fit("<sip:a@h>", device));
+        assert!(fit("<sip:a@h>", device) > Fit::None);
+    }
+
+    #[test]
     fn parameters_are_kept_as_sent_but_for_expires_and_white_space() {
         assert_eq!(
             text("\"A\" <sip:a@h;x>; Q=0.5 ;expires=9;audio;methods=\"INVITE,\r\n BYE\";EXPIRES=7"),
@@ -237,8 +256,9 @@ mod tests {
         let fit = |left: &str, right: &str| contact(left).key().fit(&contact(right).key());
         let flow = "<sip:a@h>;+sip.instance=\"<i>\";reg-id=1";
 
-        assert_eq!(fit("<sip:a@h>", "<sip:a@h>"), Fit::SameUri);
-        assert_eq!(fit("<sip:a@h>", "<sip:a@H>"), Fit::EquivalentUri);
+        assert_eq!(fit("<sip:a@h>", "<sip:a@h>"), Fit::SameContact);
+        assert_eq!(fit("<sip:a@h>", "<sip:a@H>"), Fit::EquivalentContact);
+        assert_eq!(fit("<sip:a@h>", "<sip:a@h>;+sip.instance=\"<i>\""), Fit::SameUri);
         assert_eq!(fit("<sip:a@h>", "<sip:b@h>"), Fit::None);
         assert_eq!(fit(flow, flow), Fit::SameInstance);
         assert_eq!(fit(flow, "<sip:a@h>;+sip.instance=\"<i>\""), Fit::None);

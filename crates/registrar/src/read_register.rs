@@ -23,6 +23,7 @@ pub struct RegisterRequest {
     pub change: Option<UserChange>,
     path: Option<Path>,
     is_outbound: bool,
+    keeps_flow: bool,
     wants_gruus: bool,
 }
 
@@ -35,6 +36,11 @@ impl RegisterRequest {
     /// Whether Outbound was asked for and applied: the 200 OK says `Require: outbound` (RFC 5626 section 6).
     pub const fn is_outbound(&self) -> bool {
         self.is_outbound
+    }
+
+    /// Whether a flow of Outbound is bound by it, which its phone keeps alive.
+    pub const fn keeps_flow(&self) -> bool {
+        self.keeps_flow
     }
 
     /// Whether the phone knows GRUUs: then the 200 OK has those of its contacts (RFC 5627 section 5.2).
@@ -96,7 +102,14 @@ pub fn read_register_of(
 ) -> Result<RegisterRequest, RegisterError> {
     let wants_gruus = request.has_token(HeaderId::Supported, b"gruu");
     if !request.has(HeaderId::Contact) {
-        return Ok(RegisterRequest { aor, change: None, path: None, is_outbound: false, wants_gruus });
+        return Ok(RegisterRequest {
+            aor,
+            change: None,
+            path: None,
+            is_outbound: false,
+            keeps_flow: false,
+            wants_gruus,
+        });
     }
     let call_id = call_id(request)?;
     let cseq = request.cseq()?.number;
@@ -104,7 +117,14 @@ pub fn read_register_of(
     let addresses = match request.contacts()? {
         Contacts::Star if expires == Some(0) => {
             let change = Some(UserChange::RemoveAll { call_id, cseq });
-            return Ok(RegisterRequest { aor, change, path: None, is_outbound: false, wants_gruus });
+            return Ok(RegisterRequest {
+                aor,
+                change,
+                path: None,
+                is_outbound: false,
+                keeps_flow: false,
+                wants_gruus,
+            });
         }
         Contacts::Star => return Err(RegisterError::Wildcard),
         Contacts::List(addresses) => addresses,
@@ -112,7 +132,9 @@ pub fn read_register_of(
     let outbound = Outbound::of(request);
     let contacts = read_contacts(addresses, expires, settings, outbound, &aor)?;
     let path = read_path(request, settings.path_without_support)?;
-    let has_reg_id = contacts.iter().any(|change| change.contact.reg_id().is_some());
+    let mut flows = contacts.iter().filter(|change| change.contact.reg_id().is_some());
+    let keeps_flow = outbound.is_supported && flows.clone().any(|change| change.expires_s > 0);
+    let has_reg_id = flows.next().is_some();
     let change =
         Registration { call_id, cseq, contacts, path: path.clone(), flow, devices: settings.devices };
     Ok(RegisterRequest {
@@ -120,6 +142,7 @@ pub fn read_register_of(
         change: Some(UserChange::Register(change)),
         path: Some(path),
         is_outbound: has_reg_id && outbound.is_supported,
+        keeps_flow,
         wants_gruus,
     })
 }

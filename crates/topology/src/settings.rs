@@ -220,7 +220,7 @@ impl NumberSetting {
                 settings.devices_per_user_max = u16::try_from(value).unwrap_or(limits::DEVICES_PER_USER_MAX);
             },
         },
-        number!(flow_timer_s, 0, 3_600, Role::homes_users),
+        number!(flow_timer_s, 0, 1_800, Role::homes_users),
         number!(nonce_lifetime_s, 30, 86_400, Role::speaks_sip),
         number!(message_bytes_max, 4_096, 65_535, Role::speaks_sip),
         number!(udp_request_bytes_max, 500, 65_535, Role::speaks_sip),

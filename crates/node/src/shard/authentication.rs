@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bans::{Offence, Proof};
+use bans::Offence;
 use bytes::Bytes;
 use model::{AddressOfRecord, Peer, ServerTransaction, Source};
 use pairing::RegisterDecision;
@@ -125,14 +125,18 @@ impl Shard {
         claimed: &AddressOfRecord,
     ) -> Result<(), Rejection> {
         let shared = self.shared.as_ref();
-        let sender = PhoneOf { shared, source: source_of(origin, from, request) };
+        let source = source_of(origin, from, request);
         let (now, accounts) = (clock::wall_time(), shared.directory.as_ref());
-        let checked = self.authenticator.check_user(now, request, challenger, claimed, &sender, accounts);
-        if checked == Err(Rejection::Forbidden) {
-            // The password was right, so its nonce was one that this source received.
-            shared.defence.proven(&shared.counters, sender.source, Offence::ForeignName, Proof::Nonce);
+        match origin {
+            Origin::Phone => {
+                let sender = PhoneOf { shared, source };
+                self.authenticator.check_user(now, request, challenger, claimed, &sender, accounts)
+            }
+            // The server that the phone talks to keeps account of it, and knows whom its pool exempts.
+            Origin::Server(_) => {
+                self.authenticator.check_user(now, request, challenger, claimed, &source, accounts)
+            }
         }
-        checked
     }
 
     /// The Authentication-Info of the 200 to a REGISTER that was authenticated just now, where the pool says
@@ -147,8 +151,7 @@ impl Shard {
             return None;
         }
         let source = source_of(origin, from, request);
-        let shared = Arc::clone(&self.shared);
-        let accounts = shared.directory.as_ref();
+        let accounts = self.shared.directory.as_ref();
         self.authenticator.info(clock::wall_time(), request, Challenger::Server, source, accounts)
     }
 
@@ -235,6 +238,10 @@ impl Sender for PhoneOf<'_> {
 
     fn wrong(&self, username: &[u8], realm: &[u8]) {
         self.shared.defence.wrong(&self.shared.counters, self.source, username, realm);
+    }
+
+    fn foreign(&self, username: &[u8], realm: &[u8]) {
+        self.shared.defence.foreign(&self.shared.counters, self.source, username, realm);
     }
 
     fn right(&self, username: &[u8], realm: &[u8]) {

@@ -43,14 +43,13 @@ impl Shard {
     }
 
     /// What a request that leaves over `peer` carries as its Request-URI: in place of a GRUU the contact that
-    /// it stands for, the one bound over that flow before others (section 6.1). As it is where nothing is
-    /// known: a phone knows its own GRUUs.
+    /// it stands for, where that is bound over this flow (section 6.1). Else as it is: a phone knows its own
+    /// GRUUs, and nobody else is to learn whose a temporary one is.
     pub(super) fn contact_of<'a>(&self, request_uri: &'a [u8], peer: &Peer) -> Cow<'a, [u8]> {
         let found = self.gruu_of(request_uri).ok().flatten().and_then(|gruu| {
             let user = self.shared.directory.user(&gruu.aor)?;
             let bindings = self.bindings_of_gruu(&gruu, self.shared.bindings(user.home, &gruu.aor)).ok()?;
-            let over_peer = bindings.iter().find(|binding| self.is_over(binding, peer));
-            over_peer.or(bindings.first()).cloned()
+            bindings.iter().find(|binding| self.is_over(binding, peer)).cloned()
         });
         found.map_or(Cow::Borrowed(request_uri), |binding| Cow::Owned(binding.uri().to_vec()))
     }

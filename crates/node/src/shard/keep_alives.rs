@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use model::{Peer, Protocol};
 use registrar::RegisterRequest;
-use sip::{Framing, HeaderId, OwnedMessage, Rewrite};
+use sip::{Framing, HeaderError, HeaderId, Message, NameAddr, OwnedMessage, Rewrite};
 
 use super::Shard;
 
@@ -46,9 +46,14 @@ impl FlowTimer {
 impl Shard {
     /// Whether the 200 OK to a phone that registered a flow over `from` says Flow-Timer; then its keep-alives
     /// are waited for from now on.
-    pub(super) fn expects_keep_alives(&self, register: &RegisterRequest, from: &Peer) -> bool {
+    pub(super) fn expects_keep_alives(
+        &self,
+        register: &RegisterRequest,
+        request: Message<'_>,
+        from: &Peer,
+    ) -> bool {
         let Some(timer) = self.settings.flow_timer.as_ref() else { return false };
-        let is_expected = register.is_outbound() && is_told(from.protocol);
+        let is_expected = register.keeps_flow() && is_told(from.protocol) && is_from_phone(request);
         if is_expected {
             self.sockets.expect_within(from.flow, timer.within);
         }
@@ -57,13 +62,24 @@ impl Shard {
 
     /// The answer of the owner to a REGISTER that came over `from`, with our Flow-Timer where it registered a
     /// flow: ours is the end of the flow (RFC 5626 section 5.4).
-    pub(super) fn with_flow_timer(&self, from: &Peer, status: u16, response: Bytes) -> Bytes {
+    pub(super) fn with_flow_timer(
+        &self,
+        request: Message<'_>,
+        from: &Peer,
+        status: u16,
+        response: Bytes,
+    ) -> Bytes {
         let Some(timer) = self.settings.flow_timer.as_ref() else { return response };
-        if status != 200 || !is_told(from.protocol) {
+        if status != 200 || !is_told(from.protocol) || !is_from_phone(request) {
             return response;
         }
         let Ok(message) = OwnedMessage::parse(response.clone(), Framing::Datagram) else { return response };
-        if !message.view().has_token(HeaderId::Require, b"outbound") {
+        let has_flow = |contact: Result<NameAddr<'_>, HeaderError>| {
+            contact.is_ok_and(|contact| contact.parameters.has(b"reg-id"))
+        };
+        if !message.view().has_token(HeaderId::Require, b"outbound")
+            || !message.view().addresses(HeaderId::Contact).any(has_flow)
+        {
             return response;
         }
         let mut rewrite = Rewrite::new(message.view());
@@ -72,6 +88,12 @@ impl Shard {
         self.sockets.expect_within(from.flow, timer.within);
         with_timer.bytes().clone()
     }
+}
+
+/// Whether the phone itself is at the other end: a proxy in between has promised nothing, and its connection
+/// carries others too (RFC 5626 section 5.4).
+fn is_from_phone(request: Message<'_>) -> bool {
+    request.values(HeaderId::Via).nth(1).is_none()
 }
 
 const fn is_told(protocol: Protocol) -> bool {

@@ -76,7 +76,7 @@ impl Shard {
                 }
                 let response = match &passed_on {
                     Some(passed) if passed.request.view().method() == Method::Register => {
-                        self.with_flow_timer(&passed.from, status, response)
+                        self.with_flow_timer(passed.request.view(), &passed.from, status, response)
                     }
                     Some(_) | None => response,
                 };

@@ -338,7 +338,7 @@ impl Shard {
                 .header("Feature-Caps", says.resiliency.as_bytes())
                 .header("Warning", says.warning.as_bytes()),
         };
-        if reply.is_direct && self.expects_keep_alives(&reply.register, &reply.from) {
+        if reply.is_direct && self.expects_keep_alives(&reply.register, request, &reply.from) {
             let timer = self.settings.flow_timer.as_ref();
             builder = builder.header("Flow-Timer", timer.map(FlowTimer::value).unwrap_or_default());
         }

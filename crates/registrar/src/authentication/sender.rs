@@ -19,6 +19,9 @@ pub trait Sender {
     /// The password was wrong, or there is no such user.
     fn wrong(&self, username: &[u8], realm: &[u8]);
 
+    /// The password was right, and the request in the name of another user.
+    fn foreign(&self, username: &[u8], realm: &[u8]);
+
     /// The password was right.
     fn right(&self, username: &[u8], realm: &[u8]);
 }
@@ -34,6 +37,8 @@ impl Sender for Source {
     }
 
     fn wrong(&self, _username: &[u8], _realm: &[u8]) {}
+
+    fn foreign(&self, _username: &[u8], _realm: &[u8]) {}
 
     fn right(&self, _username: &[u8], _realm: &[u8]) {}
 }

@@ -281,6 +281,10 @@ impl Sender for Account {
         self.note("wrong", username, realm);
     }
 
+    fn foreign(&self, username: &[u8], realm: &[u8]) {
+        self.note("foreign", username, realm);
+    }
+
     fn right(&self, username: &[u8], realm: &[u8]) {
         self.note("right", username, realm);
     }
@@ -310,6 +314,11 @@ fn account_is_kept_of_each_password_that_was_looked_at_and_of_nothing_else() {
             server.check(NOW, request.view(), Challenger::Server, &account, &Directory);
     }
 
+    let line = Answer { count: 2, ..answer(&nonce) }.line();
+    let other = register("bob", &line);
+    let refused = server.check(NOW, other.view(), Challenger::Server, &account, &Directory);
+    assert_eq!(refused, Err(Rejection::Forbidden));
+
     let told = account.told.into_inner();
     let (alice, other) = ("alice@example.com", "al\"x@example.com");
     let expected = [
@@ -321,6 +330,8 @@ fn account_is_kept_of_each_password_that_was_looked_at_and_of_nothing_else() {
         format!("try {alice}"),
         format!("right {alice}"),
         format!("try {alice}"),
+        format!("try {alice}"),
+        format!("foreign {alice}"),
     ];
     assert_eq!(told, expected);
 }
@@ -336,7 +347,7 @@ fn who_has_to_wait_learns_nothing_of_the_password() {
             server.check(NOW, register("alice", &line).view(), Challenger::Server, &account, &Directory);
 
         assert_eq!(refused, Err(Rejection::SlowedDown { retry_after: Duration::from_secs(7) }));
-        assert_eq!(refused.unwrap_err().status(), 503);
+        assert_eq!(refused.unwrap_err().status(), 480);
     }
     assert!(
         check(&mut server, NOW, &register("alice", &answer(&nonce).line())).is_ok(),
