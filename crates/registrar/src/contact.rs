@@ -144,7 +144,7 @@ impl ContactKey<'_> {
             (None, None) => match uri_fit(self.uri, bound.uri) {
                 Fit::SameUri => Fit::SameContact,
                 Fit::EquivalentUri => Fit::EquivalentContact,
-                other => other,
+                other @ (Fit::None | Fit::EquivalentContact | Fit::SameContact | Fit::SameInstance) => other,
             },
             (None, _) | (_, None) => uri_fit(self.uri, bound.uri),
         }

@@ -133,13 +133,10 @@ fn open(
     let gates = Arc::new(Gates::of_homes(start.home_pools().map(|pool| &pool.name)));
     follow_users(&users, &directory, &copies, &user_news)?;
     let authority = Arc::new(AuthorityTable::new(&homes));
-    let binding_streams = Arc::new(BindingStreams::new(
-        Arc::clone(&topology),
-        server.pool.clone(),
-        homes.clone(),
-        Arc::clone(&authority),
-        Arc::clone(&hot),
-    ));
+    let (follows, own_pool) = (Arc::clone(&topology), server.pool.clone());
+    let binding_streams =
+        BindingStreams::new(follows, own_pool, homes.clone(), Arc::clone(&authority), Arc::clone(&hot));
+    let binding_streams = Arc::new(binding_streams);
     let context = OwnershipContext {
         topology: Arc::clone(&start),
         homes: homes.clone(),

@@ -78,8 +78,13 @@ impl Shard {
                 contact.and_then(|contact| contact.uri().ok()).is_some_and(|uri| {
                     // Who asks for Outbound is reached where it sends from (RFC 5626 section 5.3.2).
                     let port = uri.port.unwrap_or(Protocol::Udp.default_port());
-                    let is_elsewhere = uri.parameters.has(b"ob") && port != from.remote.port();
-                    uri.host_address() != Some(from.remote.ip()) || is_elsewhere
+                    let wants_flow = uri.parameters.has(b"ob") && port != from.remote.port();
+                    let is_elsewhere = match uri.host_address() {
+                        Some(address) => address != from.remote.ip(),
+                        // A domain of ours stands for a user or a device; other hosts are looked up.
+                        None => self.own_user(&uri).is_some(),
+                    };
+                    is_elsewhere || wants_flow
                 })
             }
             Protocol::Tcp | Protocol::Tls | Protocol::Ws | Protocol::Wss => *origin == Origin::Phone,

@@ -55,16 +55,14 @@ impl Shard {
             return self.put_off(server, view, Work::Request);
         }
         if let Err(reject) = validate_checked(view, &self.settings.rules) {
-            let is_last_hop_question = view.method() == Method::Options && reject == Reject::TooManyHops;
-            if is_last_hop_question {
+            // The last hop of an OPTIONS is who answers it.
+            if view.method() == Method::Options && reject == Reject::TooManyHops {
                 return self.answer_options(server, view);
             }
             return self.reject(server, view, &reject);
         }
-        let found = match preprocess(view, &from, &self.legs) {
-            Ok(found) => found,
-            Err(reject) => return self.reject(server, view, &reject),
-        };
+        let preprocessed = preprocess(view, &from, &self.legs);
+        let Ok(found) = preprocessed.map_err(|reject| self.reject(server, view, &reject)) else { return };
         if view.method() == Method::Register && found.routes.is_empty() {
             return self.register(turn, origin, server, request, from);
         }
@@ -75,14 +73,14 @@ impl Shard {
             return self.subscribe(turn, origin, server, request, from, &found);
         }
         let caller = match self.admit(origin, server, view, &from, &found) {
+            Ok(Admitted::Caller(caller)) if self.poses_as_another(view, &caller) => {
+                return self.reject(server, view, &Reject::Forbidden);
+            }
             Ok(Admitted::Caller(caller)) => Some(caller),
             Ok(Admitted::Trusted) => None,
             Ok(Admitted::Challenged) => return,
             Err(reject) => return self.reject(server, view, &reject),
         };
-        if caller.as_ref().is_some_and(|caller| self.poses_as_another(view, caller)) {
-            return self.reject(server, view, &Reject::Forbidden);
-        }
         self.begin_to_want_hosts();
         let located = self
             .may_call(caller.as_ref(), view, &found)
