@@ -120,10 +120,10 @@ fn a_changed_setting_is_named_with_both_values() {
 
     let changes = lines(&diff(&old, &new));
 
-    assert_eq!(changes.len(), 29, "{changes:#?}");
+    assert_eq!(changes.len(), 30, "{changes:#?}");
     assert_eq!(changes.first().unwrap(), "~ pool east: settings.expires_min_s: 60 -> 30");
     assert_eq!(
-        changes.get(19).unwrap(),
+        changes.get(20).unwrap(),
         "~ pool east: settings.digest_algorithms: [\"SHA-256\", \"MD5\"] -> [\"MD5\"]"
     );
 }
